@@ -1,0 +1,187 @@
+//! The command line as typed: low flags, parsed for shape only. `commands/` turns them into intent.
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Build container images: no daemon, no root, build languages as sandboxed WASM frontends.
+///
+/// Exit codes: 0 done; 1 the build failed; 2 the command line is wrong; 3 the build file is wrong; 4 a frontend failed
+/// or was stopped; 5 a registry or the network failed; 6 the store or the disk failed; 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "rhost", version, propagate_version = true, max_term_width = 110)]
+pub struct Arguments {
+    /// Directory that holds rhost's state: blobs, snapshots, cache records, image names.
+    ///
+    /// Default: `rhost` in the XDG data directory (`$XDG_DATA_HOME`, else `~/.local/share`).
+    #[arg(long, global = true, env = "RHOST_ROOT", value_name = "DIR")]
+    pub root: Option<PathBuf>,
+
+    /// Configuration file (TOML; registry tables as in buildkitd.toml).
+    ///
+    /// Default: `rhost/rhost.toml` in the XDG configuration directory, if it is there.
+    #[arg(long, global = true, env = "RHOST_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image from a build file and a context directory.
+    Build(Box<BuildArguments>),
+    /// List the images in rhost's own store.
+    Images(ImagesArguments),
+    /// Write an image of the store as a docker or OCI archive.
+    Save(SaveArguments),
+    /// Remove image names from the store.
+    Rmi(RmiArguments),
+    /// Tools for people who write or debug frontends.
+    Debug {
+        /// Which tool.
+        #[command(subcommand)]
+        command: DebugCommand,
+    },
+}
+
+/// `rhost debug`.
+#[derive(Debug, Subcommand)]
+pub enum DebugCommand {
+    /// Write the LLB definition of a build to stdout; nothing is solved.
+    ///
+    /// The bytes are what `buildctl debug dump-llb` reads.
+    DumpLlb(DumpLlbArguments),
+}
+
+/// How progress is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Progress {
+    /// `plain` until a terminal layout fits better.
+    Auto,
+    /// One line for each thing that happens, with the full log of every step.
+    Plain,
+    /// One JSON object a line (BuildKit's SolveStatus).
+    Rawjson,
+    /// Nothing but the image's digest.
+    Quiet,
+}
+
+/// What a build file is turned into a graph with; shared by `build` and `debug dump-llb`.
+#[derive(Debug, Args)]
+pub struct FrontendArguments {
+    /// Build file, relative to the working directory; `-` reads it from stdin [default: CONTEXT/Dockerfile].
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Stage to build [default: the last].
+    #[arg(long, value_name = "STAGE")]
+    pub target: Option<String>,
+    /// Set a build-time variable; without `=VALUE` its value comes from the environment.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub build_arg: Vec<String>,
+    /// Set a label of the image.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub label: Vec<String>,
+    /// Platform to build for, as in `linux/arm64`; several, by comma or repetition, make an index.
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    pub platform: Vec<String>,
+    /// A further context by name: a directory, `docker-image://REF` or `oci-layout://DIR[:TAG|@DIGEST]`.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub build_context: Vec<String>,
+    /// Frontend to use in place of the one that `# syntax=` names: a component file (`./x.wasm`) or an image reference.
+    #[arg(long, value_name = "REF|FILE")]
+    pub frontend: Option<String>,
+    /// Network of RUN steps.
+    #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "none", "host"])]
+    pub network: String,
+    /// Run every step anew; with `--no-cache-filter`, only those stages.
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Ask registries for the newest image even where the store has one by that name.
+    #[arg(long)]
+    pub pull: bool,
+    /// Add a line to /etc/hosts of RUN steps.
+    #[arg(long, value_name = "HOST:IP")]
+    pub add_host: Vec<String>,
+}
+
+/// `rhost build`.
+#[derive(Debug, Args)]
+pub struct BuildArguments {
+    /// Directory that COPY and ADD read from.
+    #[arg(value_name = "CONTEXT")]
+    pub context: PathBuf,
+    /// Name of the image, as in `app:1` or `registry.example/team/app:1`.
+    #[arg(short = 't', long, value_name = "NAME")]
+    pub tag: Vec<String>,
+    #[command(flatten)]
+    pub frontend: FrontendArguments,
+    /// Where the result goes: `type=image|oci|docker|local|tar[,dest=PATH][,name=NAME]…`; a bare PATH is `type=local`,
+    /// `-` is `type=tar` on stdout [default: type=image, rhost's own store].
+    #[arg(short = 'o', long, value_name = "SPEC")]
+    pub output: Vec<String>,
+    /// How to show progress (on stderr).
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    pub progress: Progress,
+    /// Print only the image's digest; the same as `--progress quiet`.
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Write the image's digest to FILE.
+    #[arg(long, value_name = "FILE")]
+    pub iidfile: Option<PathBuf>,
+    /// Write the build's result metadata (JSON) to FILE.
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
+    /// Steps that run at once [default: the number of processors].
+    #[arg(long, value_name = "N")]
+    pub jobs: Option<std::num::NonZeroUsize>,
+}
+
+/// `rhost images`.
+#[derive(Debug, Args)]
+pub struct ImagesArguments {
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Only digests.
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// `rhost save`.
+#[derive(Debug, Args)]
+pub struct SaveArguments {
+    /// Image by name or digest.
+    pub image: String,
+    /// File to write; `-` is stdout.
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    pub output: PathBuf,
+    /// Layout of the archive.
+    #[arg(long, value_name = "FORMAT", default_value = "docker", value_parser = ["docker", "oci"])]
+    pub format: String,
+}
+
+/// `rhost rmi`.
+#[derive(Debug, Args)]
+pub struct RmiArguments {
+    /// Images by name or digest.
+    #[arg(required = true)]
+    pub image: Vec<String>,
+}
+
+/// `rhost debug dump-llb`.
+#[derive(Debug, Args)]
+pub struct DumpLlbArguments {
+    /// Directory that COPY and ADD read from.
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub context: PathBuf,
+    #[command(flatten)]
+    pub frontend: FrontendArguments,
+    /// One JSON object a vertex, for people.
+    #[arg(long, conflicts_with = "dot")]
+    pub json: bool,
+    /// Graphviz, for people.
+    #[arg(long)]
+    pub dot: bool,
+}
