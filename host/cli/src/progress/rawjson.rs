@@ -1,0 +1,53 @@
+//! `--progress rawjson`: one JSON object a line, in the shape of BuildKit's client.SolveStatus (spec C.5).
+use std::io::{self, Write};
+
+use base64::Engine as _;
+use rhost_engine::Event;
+use serde_json::{Value, json};
+
+/// Stateless: each event is a line of its own.
+pub struct RawJson;
+
+impl super::Render for RawJson {
+    fn event(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()> {
+        serde_json::to_writer(&mut *out, &value(event))?;
+        out.write_all(b"\n")
+    }
+
+    fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        out.flush()
+    }
+}
+
+fn value(event: &Event) -> Value {
+    match event {
+        Event::Started { vertex, name, inputs, at } => {
+            json!({"vertexes": [{"digest": vertex.to_string(), "inputs": inputs.iter().map(ToString::to_string).collect::<Vec<_>>(), "name": &**name, "started": at.to_string()}]})
+        }
+        Event::Completed { vertex, name, at, cached, error } => {
+            let mut vertex = json!({"digest": vertex.to_string(), "name": &**name, "completed": at.to_string()});
+            if *cached {
+                vertex["cached"] = true.into();
+            }
+            if let Some(error) = error {
+                vertex["error"] = (**error).into();
+            }
+            json!({"vertexes": [vertex]})
+        }
+        Event::Status { vertex, id, current, total, at, done } => {
+            let mut status = json!({"id": &**id, "vertex": vertex.to_string(), "current": current, "total": total, "timestamp": at.to_string()});
+            if *done {
+                status["completed"] = at.to_string().into();
+            }
+            json!({"statuses": [status]})
+        }
+        Event::Log { vertex, stream, bytes, at } => {
+            let data = base64::engine::general_purpose::STANDARD.encode(bytes);
+            json!({"logs": [{"vertex": vertex.to_string(), "stream": stream, "data": data, "timestamp": at.to_string()}]})
+        }
+        Event::Warning { vertex, message } => {
+            let short = base64::engine::general_purpose::STANDARD.encode(message.as_bytes());
+            json!({"warnings": [{"vertex": vertex.map(|v| v.to_string()).unwrap_or_default(), "level": 1, "short": short}]})
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What a build is asked to do, as values: the cli resolves flags, environment and files into this; the engine does the rest.
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use rhost_llb::Platform;
+
+/// Which frontend reads the build file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrontendChoice {
+    /// The `# syntax=` line of the build file decides; without one, the stock Dockerfile frontend.
+    BySyntaxLine,
+    /// A component in a file.
+    File(PathBuf),
+    /// A component in a registry.
+    Image(String),
+}
+
+/// A context by name: what COPY, `FROM name` and `--from=name` read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// `docker-image://REF`.
+    Image(String),
+    /// `oci-layout://DIR[:TAG|@DIGEST]`.
+    OciLayout {
+        /// The layout's directory.
+        directory: PathBuf,
+        /// Tag or digest of the image in it; `None` takes the only one.
+        reference: Option<String>,
+    },
+}
+
+/// Which steps may not be answered from the cache.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NoCache {
+    /// The cache answers wherever it can.
+    #[default]
+    Off,
+    /// Every step runs.
+    All,
+    /// The steps of these stages run.
+    Stages(Vec<String>),
+}
+
+/// Where the build file comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BuildFile {
+    /// A file; its directory is what the frontend sees as the build file's context.
+    Path(PathBuf),
+    /// Text that was read from stdin.
+    Text(Vec<u8>),
+}
+
+/// What makes the graph.
+#[derive(Debug, Clone)]
+pub struct GraphRequest {
+    /// The context directory.
+    pub context: PathBuf,
+    /// The build file.
+    pub file: BuildFile,
+    /// The frontend.
+    pub frontend: FrontendChoice,
+    /// Stage to build; `None` is the last.
+    pub target: Option<String>,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--platform`; empty is the host's.
+    pub platforms: Vec<Platform>,
+    /// `--build-context`.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// `--no-cache`.
+    pub no_cache: NoCache,
+    /// `--pull`: names are resolved anew.
+    pub pull: bool,
+    /// `--network`, `default` left out: `none` or `host`.
+    pub network: Option<String>,
+    /// `--add-host`, `HOST:IP` or `HOST=IP`.
+    pub add_hosts: Vec<(String, String)>,
+}
+
+/// A whole build.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// What makes the graph.
+    pub graph: GraphRequest,
+    /// Names for the image.
+    pub tags: Vec<String>,
+    /// `-o`, as typed; empty is rhost's own image store.
+    pub outputs: Vec<String>,
+    /// Steps that run at once.
+    pub jobs: usize,
+}
