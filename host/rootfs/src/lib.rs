@@ -1,1 +1,44 @@
-//! See ARCHITECTURE.md.
+//! Everything that touches the files of a rootfs, a build context or a layer.
+//!
+//! Invariant: below a [`Root`] a path is never handed to the kernel whole and unguarded. It is resolved component by component against
+//! directory descriptors, and every open goes through `openat2` with `RESOLVE_IN_ROOT`, so that a symlink planted by an image,
+//! a context or a running step leads back into the root and nowhere else.
+//! This crate knows no snapshots, no network, no graph: callers hand it descriptors and values.
+
+mod archive;
+mod content_hash;
+mod copy;
+mod copy_entry;
+mod decompress;
+mod error;
+mod file_ops;
+mod glob;
+mod layer_apply;
+mod layer_diff;
+mod mode;
+pub mod path;
+mod pattern;
+mod root;
+mod stat;
+mod tar_read;
+mod tree;
+mod users;
+mod walk;
+mod xattr;
+
+pub use archive::{is_archive, unpack_archive};
+pub use content_hash::{ChecksumOptions, DigestCache, FileIdentity};
+pub use copy::{Copy, CopyMode, Source, copy};
+pub use decompress::{Compression, decompress};
+pub use error::{Error, Result};
+pub use file_ops::{Rm, mkdir, mkdir_all, mkfile, rm, symlink};
+pub use glob::glob_match;
+pub use layer_apply::{Applied, Apply, apply_layer};
+pub use layer_diff::{LayerInfo, LayerOptions, write_layer};
+pub use mode::ModeChange;
+pub use pattern::{MatchInfo, PatternMatcher};
+pub use root::{DirEntry, Last, Root};
+pub use stat::{Kind, OverlayXattrs, Owner, OwnerPolicy, Stat, Timestamp};
+pub use tree::Tree;
+pub use users::{MAX_USER_FILE, lookup_group, lookup_user};
+pub use walk::{Entry, Filter, walk};
