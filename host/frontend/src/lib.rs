@@ -1,1 +1,2 @@
-//! See ARCHITECTURE.md.
+//! Frontends: WASM components in a sandbox. See ARCHITECTURE.md.
+mod v0_1;

@@ -1,0 +1,1 @@
+pub mod bindings; pub mod handles;
