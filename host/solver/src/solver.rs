@@ -1,0 +1,385 @@
+//! `Solver`: the walk. Vertices are shared by digest between all solves of one solver, and work by equal keys.
+use std::collections::HashMap;
+use std::future::Future;
+use std::num::NonZeroUsize;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use futures_util::future::{join_all, try_join_all};
+use rhost_llb::{Digest, VertexDigest};
+use tokio::sync::Semaphore;
+
+use crate::cache::{CacheStore, Key, Link, content_key, output_digest};
+use crate::graph::{Edge, Graph, GraphError};
+use crate::op::{CacheMap, Op, OpError};
+use crate::work::Work;
+
+/// What happens to a vertex. No times: the listener has the clock.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// It runs.
+    Started(VertexDigest),
+    /// It ran.
+    Completed(VertexDigest),
+    /// The cache, or another vertex of the same key, had the answer.
+    Cached(VertexDigest),
+    /// It failed.
+    Failed(VertexDigest, OpError),
+}
+
+/// A solve failed. Cheap to clone.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum SolveError {
+    /// An operation failed.
+    #[error("{error}")]
+    Op {
+        /// Which vertex.
+        vertex: VertexDigest,
+        /// Why.
+        error: OpError,
+    },
+    /// An operation panicked: a defect, which ends this solve only.
+    #[error("vertex {vertex} ended in a panic")]
+    Panicked {
+        /// Which vertex.
+        vertex: VertexDigest,
+    },
+    /// An operation gave another number of outputs than it said.
+    #[error("vertex {vertex} gave {found} outputs in place of {wanted}")]
+    Outputs {
+        /// Which vertex.
+        vertex: VertexDigest,
+        /// What it said.
+        wanted: usize,
+        /// What it gave.
+        found: usize,
+    },
+    /// The graph cannot be solved.
+    #[error(transparent)]
+    Graph(#[from] GraphError),
+}
+
+/// By what keys a vertex' outputs are known.
+struct Keys {
+    /// For each output: every way to it that is known. The first is the one that is recorded.
+    ways: Vec<Vec<Key>>,
+    /// For each output the key whose result the cache has; only if it has all.
+    hit: Option<Vec<Digest>>,
+    /// What leads to the recorded key of each output.
+    links: Vec<Vec<Link>>,
+}
+
+type Found = Result<Arc<Keys>, SolveError>;
+type Outputs<T> = Result<Arc<[T]>, SolveError>;
+type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A vertex while anybody wants it.
+struct Node<T> {
+    digest: VertexDigest,
+    op: Arc<dyn Op<T>>,
+    inputs: Vec<(Arc<Node<T>>, usize)>,
+    ignore_cache: bool,
+    keys: Work<Found>,
+    outputs: Work<Outputs<T>>,
+}
+
+/// Weak: a vertex lives as long as a solve wants it.
+type Nodes<T> = HashMap<(VertexDigest, bool), Weak<Node<T>>>;
+
+struct Shared<T> {
+    cache: Arc<dyn CacheStore<T>>,
+    events: Box<dyn Fn(Event) + Send + Sync>,
+    places: Semaphore,
+    nodes: Mutex<Nodes<T>>,
+    /// Runs under way, by recorded key: equal keys of different vertices are one run.
+    running: Mutex<HashMap<Digest, Weak<Work<Outputs<T>>>>>,
+}
+
+/// Solves graphs. Cheap to clone; clones are the same solver.
+pub struct Solver<T>(Arc<Shared<T>>);
+
+impl<T> Clone for Solver<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
+    // Nothing that can panic runs under these locks.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<T: Clone + Send + Sync + 'static> Solver<T> {
+    /// A solver with `places` for operations that run at once. `events` must not block for long.
+    pub fn new(
+        cache: Arc<dyn CacheStore<T>>,
+        places: NonZeroUsize,
+        events: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Self {
+        Self(Arc::new(Shared {
+            cache,
+            events: Box::new(events),
+            places: Semaphore::new(places.get()),
+            nodes: Mutex::default(),
+            running: Mutex::default(),
+        }))
+    }
+
+    /// The results of `targets`, in order. Dropping the future stops what nobody else wants.
+    ///
+    /// # Errors
+    /// The first failure of an operation, with its vertex; the others are stopped.
+    pub async fn solve(&self, graph: &Graph<T>, targets: &[Edge]) -> Result<Vec<T>, SolveError> {
+        for target in targets {
+            graph.check_edge(*target)?;
+        }
+        let nodes = self.nodes(graph, targets);
+        let outputs = nodes.into_iter().zip(targets).map(|(node, target)| {
+            let shared = self.0.clone();
+            async move { shared.outputs(node).await.map(|outputs| outputs[target.output].clone()) }
+        });
+        try_join_all(outputs).await
+    }
+
+    /// Nodes for what `targets` reach, inputs first; without recursion, since chains may be long.
+    fn nodes(&self, graph: &Graph<T>, targets: &[Edge]) -> Vec<Arc<Node<T>>> {
+        let mut known = lock(&self.0.nodes);
+        known.retain(|_, node| node.strong_count() > 0);
+        let mut made: HashMap<VertexDigest, Arc<Node<T>>> = HashMap::new();
+        let mut stack: Vec<VertexDigest> = targets.iter().map(|target| target.vertex).collect();
+        while let Some(digest) = stack.last().copied() {
+            let vertex = &graph.vertices[&digest];
+            let missing: Vec<_> =
+                vertex.inputs.iter().map(|input| input.vertex).filter(|input| !made.contains_key(input)).collect();
+            if !made.contains_key(&digest) && !missing.is_empty() {
+                stack.extend(missing);
+                continue;
+            }
+            stack.pop();
+            if made.contains_key(&digest) {
+                continue;
+            }
+            let slot = known.entry((digest, vertex.ignore_cache)).or_default();
+            let node = slot.upgrade().unwrap_or_else(|| {
+                let node = Arc::new(Node {
+                    digest,
+                    op: vertex.op.clone(),
+                    inputs: vertex.inputs.iter().map(|input| (made[&input.vertex].clone(), input.output)).collect(),
+                    ignore_cache: vertex.ignore_cache,
+                    keys: Work::default(),
+                    outputs: Work::default(),
+                });
+                *slot = Arc::downgrade(&node);
+                node
+            });
+            made.insert(digest, node);
+        }
+        targets.iter().map(|target| made[&target.vertex].clone()).collect()
+    }
+}
+
+/// A long chain of nodes is dropped link by link, not by recursion.
+impl<T> Drop for Node<T> {
+    fn drop(&mut self) {
+        let mut inputs = std::mem::take(&mut self.inputs);
+        while let Some((input, _)) = inputs.pop() {
+            if let Some(mut node) = Arc::into_inner(input) {
+                inputs.append(&mut node.inputs);
+            }
+        }
+    }
+}
+
+impl<T: Clone + Send + Sync + 'static> Shared<T> {
+    fn keys(self: Arc<Self>, node: Arc<Node<T>>) -> Boxed<Found> {
+        Box::pin(async move {
+            if let Some(found) = node.keys.peek() {
+                return found;
+            }
+            let (shared, this) = (self.clone(), node.clone());
+            let found = node.keys.get(|| async move { shared.find_keys(&this).await.map(Arc::new) }).await;
+            found.unwrap_or(Err(SolveError::Panicked { vertex: node.digest }))
+        })
+    }
+
+    fn outputs(self: Arc<Self>, node: Arc<Node<T>>) -> Boxed<Outputs<T>> {
+        Box::pin(async move {
+            if let Some(outputs) = node.outputs.peek() {
+                return outputs;
+            }
+            let (shared, this) = (self.clone(), node.clone());
+            let outputs = node.outputs.get(|| async move { shared.make_outputs(&this).await }).await;
+            outputs.unwrap_or(Err(SolveError::Panicked { vertex: node.digest }))
+        })
+    }
+
+    async fn inputs(self: &Arc<Self>, node: &Node<T>) -> Result<Vec<T>, SolveError> {
+        try_join_all(node.inputs.iter().map(|(input, output)| {
+            let made = self.clone().outputs(input.clone());
+            async move { made.await.map(|outputs| outputs[*output].clone()) }
+        }))
+        .await
+    }
+
+    fn fail(&self, vertex: VertexDigest, error: OpError) -> SolveError {
+        (self.events)(Event::Failed(vertex, error.clone()));
+        SolveError::Op { vertex, error }
+    }
+
+    /// By definition, then by content. A miss is no failure.
+    async fn find_keys(self: Arc<Self>, node: &Node<T>) -> Result<Keys, SolveError> {
+        let inputs = try_join_all(node.inputs.iter().map(|(input, output)| {
+            let keys = self.clone().keys(input.clone());
+            async move { keys.await.map(|keys| keys.ways[*output].clone()) }
+        }));
+        let map = async { node.op.cache_map().await.map_err(|error| self.fail(node.digest, error)) };
+        let (map, mut inputs) = tokio::try_join!(map, inputs)?;
+        let found = self.look_up(node, &map, &inputs);
+        let by_content: Vec<usize> =
+            (0..inputs.len()).filter(|i| map.inputs.get(*i).is_some_and(|input| input.by_content)).collect();
+        if found.hit.is_some() || by_content.is_empty() {
+            return Ok(self.told(node, found));
+        }
+        let this = &*self;
+        let contents = join_all(by_content.iter().map(|index| {
+            let (input, output) = &node.inputs[*index];
+            let made = self.clone().outputs(input.clone());
+            async move {
+                let outputs = made.await?;
+                let digest = node.op.content_key(*index, &outputs[*output]).await;
+                digest.map_err(|error| this.fail(node.digest, error))
+            }
+        }))
+        .await;
+        for (index, content) in by_content.into_iter().zip(contents) {
+            // The content comes first: it is what the recorded key is made of.
+            inputs[index].insert(0, Key { id: content_key(content?).id, volatile: false });
+        }
+        let found = self.look_up(node, &map, &inputs);
+        Ok(self.told(node, found))
+    }
+
+    fn told(&self, node: &Node<T>, found: Keys) -> Keys {
+        if found.hit.is_some() {
+            (self.events)(Event::Cached(node.digest));
+        }
+        found
+    }
+
+    /// Follows the links of every input's keys and keeps what all inputs agree on.
+    fn look_up(&self, node: &Node<T>, map: &CacheMap, inputs: &[Vec<Key>]) -> Keys {
+        let mut keys = Keys { ways: Vec::new(), hit: None, links: Vec::new() };
+        let mut hits = Vec::new();
+        for output in 0..node.op.outputs() {
+            let named = output_digest(map.digest, output);
+            let links: Vec<Vec<Link>> = inputs
+                .iter()
+                .enumerate()
+                .map(|(index, ways)| {
+                    let selector = map.inputs.get(index).and_then(|input| input.selector);
+                    let durable = ways.iter().filter(|key| !key.volatile && !map.volatile);
+                    durable.map(|key| Link { from: key.id, input: index as u32, output: named, selector }).collect()
+                })
+                .collect();
+            let mut agreed: Option<Vec<Digest>> = inputs.is_empty().then(|| vec![named]);
+            for links in &links {
+                let reached: Vec<Digest> = links.iter().flat_map(|link| self.cache.follow(link)).collect();
+                agreed = Some(match agreed {
+                    None => reached,
+                    Some(before) => before.into_iter().filter(|key| reached.contains(key)).collect(),
+                });
+                if agreed.as_ref().is_some_and(Vec::is_empty) {
+                    break;
+                }
+            }
+            let mut agreed = agreed.unwrap_or_default();
+            agreed.sort_unstable();
+            agreed.dedup();
+            if !node.ignore_cache && !map.volatile {
+                hits.extend(agreed.iter().copied().find(|key| self.cache.has(*key)));
+            }
+            let volatile = map.volatile || inputs.iter().any(|ways| ways.iter().all(|key| key.volatile));
+            let mut ways: Vec<Key> = agreed.into_iter().map(|id| Key { id, volatile }).collect();
+            if ways.is_empty() {
+                ways.push(Key { id: new_key(named, map, inputs), volatile });
+            }
+            keys.ways.push(ways);
+            keys.links.push(links.into_iter().flatten().collect());
+        }
+        if hits.len() == node.op.outputs() {
+            keys.hit = Some(hits);
+        }
+        keys
+    }
+
+    /// From the cache, from a run of the same key, or by running.
+    async fn make_outputs(self: Arc<Self>, node: &Arc<Node<T>>) -> Outputs<T> {
+        let keys = self.clone().keys(node.clone()).await?;
+        if let Some(hit) = &keys.hit
+            && let Some(outputs) = hit.iter().map(|key| self.cache.load(*key)).collect::<Option<Vec<T>>>()
+        {
+            return Ok(outputs.into());
+        }
+        let inputs = self.inputs(node).await?;
+        let recorded = keys.ways[0][0];
+        let name = if recorded.volatile { node.digest.0 } else { recorded.id };
+        let name = if node.ignore_cache { Digest::of(format!("{name}-ignorecache")) } else { name };
+        let work = {
+            let mut running = lock(&self.running);
+            running.retain(|_, work| work.strong_count() > 0);
+            let slot = running.entry(name).or_default();
+            slot.upgrade().unwrap_or_else(|| {
+                let work = Arc::new(Work::default());
+                *slot = Arc::downgrade(&work);
+                work
+            })
+        };
+        let leads = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (shared, this, led) = (self.clone(), node.clone(), leads.clone());
+        let outputs = work
+            .get(|| async move {
+                led.store(true, std::sync::atomic::Ordering::Relaxed);
+                shared.run(&this, &keys, inputs).await
+            })
+            .await
+            .unwrap_or(Err(SolveError::Panicked { vertex: node.digest }));
+        if !leads.load(std::sync::atomic::Ordering::Relaxed) && outputs.is_ok() {
+            (self.events)(Event::Cached(node.digest));
+        }
+        outputs
+    }
+
+    async fn run(&self, node: &Node<T>, keys: &Keys, inputs: Vec<T>) -> Outputs<T> {
+        let _place = if node.op.takes_a_place() {
+            // The semaphore is never closed.
+            self.places.acquire().await.ok()
+        } else {
+            None
+        };
+        (self.events)(Event::Started(node.digest));
+        let outputs = node.op.run(&inputs).await.map_err(|error| self.fail(node.digest, error))?;
+        let wanted = node.op.outputs();
+        if outputs.len() != wanted {
+            return Err(SolveError::Outputs { vertex: node.digest, wanted, found: outputs.len() });
+        }
+        for ((ways, links), output) in keys.ways.iter().zip(&keys.links).zip(&outputs) {
+            if !ways[0].volatile {
+                self.cache.save(ways[0].id, links, output);
+            }
+        }
+        (self.events)(Event::Completed(node.digest));
+        Ok(outputs.into())
+    }
+}
+
+/// The name of a way that no record has yet: made of the first (best) durable key of each input.
+fn new_key(named: Digest, map: &CacheMap, inputs: &[Vec<Key>]) -> Digest {
+    let mut text = named.to_string();
+    for (index, ways) in inputs.iter().enumerate() {
+        let key = ways.iter().find(|key| !key.volatile).or_else(|| ways.first());
+        let selector = map.inputs.get(index).and_then(|input| input.selector);
+        let name = |digest: Option<Digest>| digest.map(|digest| digest.to_string()).unwrap_or_default();
+        text.push_str(&format!("\n{} {}", name(key.map(|key| key.id)), name(selector)));
+    }
+    Digest::of(text)
+}

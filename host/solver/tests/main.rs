@@ -1,0 +1,3 @@
+//! The solver against small graphs written as text, and against a naive evaluator over random graphs.
+mod model;
+mod text;

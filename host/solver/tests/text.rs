@@ -1,0 +1,209 @@
+//! Small graphs as text: `name = label input… [!content] [!ignore] [!fail] [!volatile]`; the last line is the target.
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use rhost_llb::{Digest, VertexDigest};
+use rhost_solver::{CacheMap, CacheMapInput, Edge, Graph, GraphError, MemoryCache, Op, OpError, SolveError, Solver, Vertex};
+
+type Runs = Arc<Mutex<BTreeMap<String, usize>>>;
+
+struct TextOp {
+    label: String,
+    inputs: usize,
+    flags: Vec<String>,
+    runs: Runs,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("{0} failed")]
+struct Failed(String);
+
+impl TextOp {
+    fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|f| f == flag)
+    }
+}
+
+#[async_trait]
+impl Op<String> for TextOp {
+    fn outputs(&self) -> usize {
+        1
+    }
+    async fn cache_map(&self) -> Result<CacheMap, OpError> {
+        let input = CacheMapInput { selector: None, by_content: self.has("!content") };
+        Ok(CacheMap { digest: Digest::of(&self.label), inputs: vec![input; self.inputs], volatile: self.has("!volatile") })
+    }
+    async fn content_key(&self, _: usize, output: &String) -> Result<Digest, OpError> {
+        Ok(Digest::of(output))
+    }
+    async fn run(&self, inputs: &[String]) -> Result<Vec<String>, OpError> {
+        tokio::task::yield_now().await;
+        *self.runs.lock().expect("no panic").entry(self.label.clone()).or_default() += 1;
+        if self.has("!fail") {
+            return Err(OpError::new(Failed(self.label.clone())));
+        }
+        // `same*` labels all hold the same content.
+        let label = if self.label.starts_with("same") { "same" } else { &self.label };
+        Ok(vec![format!("{label}({})", inputs.join(","))])
+    }
+}
+
+struct Bed {
+    cache: Arc<MemoryCache<String>>,
+    runs: Runs,
+}
+
+impl Bed {
+    fn new() -> Self {
+        Self { cache: Arc::default(), runs: Runs::default() }
+    }
+
+    fn graph(&self, text: &str) -> (Graph<String>, Edge) {
+        let mut digests = BTreeMap::new();
+        let (mut vertices, mut target) = (Vec::new(), None);
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let (name, rest) = line.split_once(" = ").expect("name = label …");
+            let mut words = rest.split(' ');
+            let label = words.next().expect("label").to_owned();
+            let (flags, inputs): (Vec<_>, Vec<_>) = words.map(str::to_owned).partition(|word| word.starts_with('!'));
+            let digest = VertexDigest(Digest::of(line));
+            let inputs: Vec<_> = inputs.iter().map(|input| Edge { vertex: digests[input.as_str()], output: 0 }).collect();
+            let ignore_cache = flags.iter().any(|flag| flag == "!ignore");
+            let op = TextOp { label, inputs: inputs.len(), flags, runs: self.runs.clone() };
+            vertices.push(Vertex { digest, op: Arc::new(op), inputs, ignore_cache });
+            digests.insert(name, digest);
+            target = Some(Edge { vertex: digest, output: 0 });
+        }
+        (Graph::new(vertices).expect("valid"), target.expect("a line"))
+    }
+
+    async fn solve(&self, text: &str) -> Result<String, SolveError> {
+        let (graph, target) = self.graph(text);
+        let solver = Solver::new(self.cache.clone(), NonZeroUsize::MIN, |_| {});
+        Ok(solver.solve(&graph, &[target]).await?.remove(0))
+    }
+
+    /// What ran since the last call.
+    fn ran(&self) -> String {
+        let runs = std::mem::take(&mut *self.runs.lock().expect("no panic"));
+        runs.iter().map(|(label, count)| format!("{label}×{count}")).collect::<Vec<_>>().join(" ")
+    }
+}
+
+async fn check(builds: &[(&str, &str)]) {
+    let bed = Bed::new();
+    for (text, wanted) in builds {
+        bed.solve(text).await.expect("solves");
+        assert_eq!(bed.ran(), *wanted, "after {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_diamond_runs_each_vertex_once_and_then_never() {
+    let diamond = "a = base\nb = left a\nc = right a\nd = join b c";
+    check(&[(diamond, "base×1 join×1 left×1 right×1"), (diamond, "")]).await;
+}
+
+#[tokio::test]
+async fn equal_keys_of_different_vertices_are_one_run() {
+    // Two lines, two vertex digests, one operation.
+    check(&[("a = base\nb = make a\nc =  make a\nd = join b c".replace("=  ", "= ").as_str(), "base×1 join×1 make×1")]).await;
+}
+
+#[tokio::test]
+async fn another_definition_with_the_same_content_is_a_hit() {
+    check(&[
+        ("a = same1\nb = use a !content", "same1×1 use×1"),
+        ("a = same2\nb = use a !content", "same2×1"),
+        ("a = same3\nb = use a", "same3×1 use×1"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_hit_by_content_lets_what_stands_on_it_hit_by_definition() {
+    check(&[
+        ("a = same1 !volatile\nb = copy a !content\nc = run b", "copy×1 run×1 same1×1"),
+        ("a = same2 !volatile\nb = copy a !content\nc = run b", "same2×1"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn nothing_is_recorded_under_a_volatile_key() {
+    let bed = Bed::new();
+    let text = "a = now !volatile\nb = use a";
+    bed.solve(text).await.expect("solves");
+    assert!(bed.cache.keys().is_empty());
+    bed.ran();
+    bed.solve(text).await.expect("solves");
+    assert_eq!(bed.ran(), "now×1 use×1");
+}
+
+#[tokio::test]
+async fn ignore_cache_runs_and_records_for_the_next() {
+    check(&[
+        ("a = base\nb = make a", "base×1 make×1"),
+        ("a = base\nb = make a !ignore", "make×1"),
+        ("a = base\nb = make a", ""),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_lost_result_is_a_miss() {
+    let bed = Bed::new();
+    let text = "a = base\nb = make a\nc = end b";
+    bed.solve(text).await.expect("solves");
+    for key in bed.cache.keys() {
+        bed.cache.forget(key);
+    }
+    bed.ran();
+    assert_eq!(bed.solve(text).await.expect("solves"), "end(make(base()))");
+    assert_eq!(bed.ran(), "base×1 end×1 make×1");
+}
+
+#[tokio::test]
+async fn a_failure_names_its_vertex_and_leaves_no_record() {
+    let bed = Bed::new();
+    let text = "a = base\nb = make a !fail\nc = end b";
+    let (graph, _) = bed.graph(text);
+    drop(graph);
+    let error = bed.solve(text).await.expect_err("fails");
+    let SolveError::Op { vertex, error } = error else { panic!("{error:?}") };
+    assert_eq!(vertex, VertexDigest(Digest::of("b = make a !fail")));
+    assert_eq!(error.to_string(), "make failed");
+    assert_eq!(bed.cache.keys().len(), 1, "only base");
+}
+
+#[tokio::test]
+async fn a_chain_of_twenty_thousand_needs_no_stack() {
+    let bed = Bed::new();
+    let mut text = String::from("v0 = l0\n");
+    for i in 1..20_000 {
+        text.push_str(&format!("v{i} = l{i} v{}\n", i - 1));
+    }
+    bed.solve(&text).await.expect("solves");
+    bed.ran();
+    bed.solve(&text).await.expect("solves");
+    assert_eq!(bed.ran(), "");
+}
+
+#[test]
+fn a_cycle_is_told_with_its_path() {
+    let runs = Runs::default();
+    let digest = |name: &str| VertexDigest(Digest::of(name));
+    let vertex = |name: &str, input: &str| Vertex {
+        digest: digest(name),
+        op: Arc::new(TextOp { label: name.into(), inputs: 1, flags: vec![], runs: runs.clone() }) as Arc<dyn Op<String>>,
+        inputs: vec![Edge { vertex: digest(input), output: 0 }],
+        ignore_cache: false,
+    };
+    let Err(GraphError::Cycle(path)) = Graph::new([vertex("a", "b"), vertex("b", "c"), vertex("c", "a")]) else {
+        panic!("a cycle")
+    };
+    assert_eq!((path.len(), path.first()), (4, path.last()));
+    let Err(GraphError::MissingInput { .. }) = Graph::new([vertex("a", "b")]) else { panic!("b is missing") };
+}
