@@ -1,0 +1,82 @@
+//! gzip in blocks that several threads compress, with bytes that do not depend on how many.
+//!
+//! The input is cut every [`BLOCK`] bytes. Each block is one raw deflate run whose dictionary is the 32 KiB before it, so
+//! that matches reach over the cut, and ends on a byte boundary with an empty stored block (a sync flush); the last one
+//! ends the stream. Concatenated, they are one gzip member (RFC 1951, RFC 1952). Cuts are fixed by the input alone.
+use std::cell::RefCell;
+
+use flate2::Crc;
+use zlib_rs::{Deflate, DeflateFlush, Status};
+
+/// Input bytes of one block. Larger costs latency and memory, smaller costs ratio: 5 bytes and a Huffman table a block.
+pub(crate) const BLOCK: usize = 512 * 1024;
+/// How far back deflate can look.
+pub(crate) const WINDOW: usize = 32 * 1024;
+/// Magic, deflate, no flags, no time, no extra flags, unknown system: what BuildKit's layers start with.
+pub(crate) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+
+/// One compressed block.
+pub(crate) struct Block {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) crc: Crc,
+}
+
+thread_local! {
+    /// A compressor holds some 300 KiB of tables; each worker keeps its last one.
+    static DEFLATE: RefCell<Option<(u8, Deflate)>> = const { RefCell::new(None) };
+}
+
+/// Compresses `input`, which follows `before` (its last bytes count), at `level` 0 to 9.
+pub(crate) fn compress_block(before: &[u8], input: &[u8], last: bool, level: u8) -> Result<Block, String> {
+    DEFLATE.with_borrow_mut(|kept| {
+        let (_, deflate) = match kept {
+            Some((kept_level, deflate)) if *kept_level == level => {
+                deflate.reset();
+                kept.as_mut().expect("matched above")
+            }
+            _ => kept.insert((level, Deflate::new(i32::from(level.min(9)), false, 15))),
+        };
+        let result = run(deflate, before, input, last);
+        if result.is_err() {
+            *kept = None;
+        }
+        result
+    })
+}
+
+fn run(deflate: &mut Deflate, before: &[u8], input: &[u8], last: bool) -> Result<Block, String> {
+    if !before.is_empty() {
+        let window = &before[before.len().saturating_sub(WINDOW)..];
+        deflate.set_dictionary(window).map_err(|e| e.as_str().to_owned())?;
+    }
+    let flush = if last { DeflateFlush::Finish } else { DeflateFlush::SyncFlush };
+    let mut bytes = vec![0; zlib_rs::compress_bound(input.len()) + 64];
+    let mut filled = 0;
+    loop {
+        let taken = usize::try_from(deflate.total_in()).map_err(|e| e.to_string())?;
+        let status =
+            deflate.compress(&input[taken..], &mut bytes[filled..], flush).map_err(|e| e.as_str().to_owned())?;
+        filled = usize::try_from(deflate.total_out()).map_err(|e| e.to_string())?;
+        let room = filled < bytes.len();
+        match status {
+            Status::StreamEnd => break,
+            // A flush is complete when there was room left over.
+            Status::Ok if !last && room && deflate.total_in() == input.len() as u64 => break,
+            Status::BufError if room => return Err("deflate made no progress".to_owned()),
+            _ => bytes.resize(bytes.len() * 2, 0),
+        }
+    }
+    bytes.truncate(filled);
+    let mut crc = Crc::new();
+    crc.update(input);
+    Ok(Block { bytes, crc })
+}
+
+/// The eight bytes after the last block.
+pub(crate) fn trailer(crc: &Crc, size: u64) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&crc.sum().to_le_bytes());
+    // ISIZE is the size modulo 2^32 (RFC 1952, 2.3.1).
+    bytes[4..].copy_from_slice(&((size & 0xffff_ffff) as u32).to_le_bytes());
+    bytes
+}
