@@ -1,0 +1,152 @@
+//! `Client`: a registry as a source of images, with its mirrors, credentials and retries.
+//!
+//! One client serves a whole engine: it keeps connections and tokens per host, and is shared behind an `Arc`.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use reqwest::Method;
+use rhost_llb::BlobDigest;
+
+use crate::descriptor::media_type;
+use crate::source::{BlobSink, ImageSource};
+use crate::transport::{Access, Ask, Transport};
+use crate::{CredentialSource, Descriptor, Error, RawManifest, Reference, RegistryConfig};
+
+/// Largest manifest or index that is read, in bytes (distribution refuses more than this too).
+pub(crate) const LARGEST_MANIFEST: u64 = 4 << 20;
+
+/// How often, and how soon again, a request is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Attempts in a row without progress before giving up; at least 1.
+    pub attempts: u32,
+    /// Pause before the second attempt; doubles each time, with jitter.
+    pub first_delay: Duration,
+    /// The longest pause, also for a `Retry-After` of the registry's.
+    pub longest_delay: Duration,
+}
+
+/// Proxies to go through, as values (the cli reads them from its environment).
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    /// For http URLs.
+    pub http: Option<String>,
+    /// For https URLs.
+    pub https: Option<String>,
+    /// Hosts to reach directly, in the usual comma-separated form.
+    pub except: Option<String>,
+}
+
+/// Everything about a client that is not configuration of a registry.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// Sent as `User-Agent`.
+    pub user_agent: String,
+    /// Patience.
+    pub retry: Retry,
+    /// For a connection to be made.
+    pub connect_timeout: Duration,
+    /// For the next byte to come.
+    pub idle_timeout: Duration,
+    /// Proxies.
+    pub proxies: Proxies,
+}
+
+impl ClientOptions {
+    /// What rhost uses: 5 attempts from 200 ms to 10 s, 15 s to connect, 60 s of silence, no proxies.
+    pub fn standard() -> Self {
+        Self {
+            user_agent: concat!("rhost/", env!("CARGO_PKG_VERSION")).into(),
+            retry: Retry {
+                attempts: 5,
+                first_delay: Duration::from_millis(200),
+                longest_delay: Duration::from_secs(10),
+            },
+            connect_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(60),
+            proxies: Proxies::default(),
+        }
+    }
+}
+
+/// Registries, reached over HTTP. Cheap to clone.
+#[derive(Clone)]
+pub struct Client {
+    pub(crate) transport: Arc<Transport>,
+}
+
+impl Client {
+    /// A client. Opens no connection and reads no file yet.
+    ///
+    /// # Errors
+    /// When a host or mirror in `config` is none, or a proxy is no URL.
+    pub fn new(
+        config: RegistryConfig,
+        credentials: Arc<dyn CredentialSource>,
+        options: ClientOptions,
+    ) -> Result<Self, Error> {
+        Ok(Self { transport: Arc::new(Transport::new(config, credentials, options)?) })
+    }
+
+    /// Whether the registry itself (not a mirror) has `blob` in the repository of `image`.
+    ///
+    /// # Errors
+    /// Any but [`Error::NotFound`].
+    pub async fn has_blob(&self, image: &Reference, blob: &BlobDigest) -> Result<bool, Error> {
+        self.push_has_blob(image, blob).await
+    }
+}
+
+const ACCEPT: &str = concat!(
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, ",
+    "application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json, */*"
+);
+
+#[async_trait]
+impl ImageSource for Client {
+    async fn head(&self, image: &Reference) -> Result<Descriptor, Error> {
+        let ask = Ask::new(Method::HEAD, image, Access::Pull, format!("manifests/{}", image.manifest_key()))
+            .header("accept", ACCEPT)
+            .what(format!("{image}"));
+        let answer = self.transport.ask_any(&ask).await?;
+        let text = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok());
+        let digest = text("docker-content-digest").and_then(|v| v.parse::<BlobDigest>().ok());
+        let size = text("content-length").and_then(|v| v.parse::<u64>().ok());
+        let media_type = text("content-type").map(|v| v.split(';').next().unwrap_or_default().trim().to_owned());
+        match (image.digest().or(digest), size, media_type) {
+            (Some(wanted), ..) if digest.is_some_and(|found| found != wanted) => Err(Error::DigestMismatch {
+                what: format!("the manifest of `{image}`"),
+                wanted,
+                found: digest.unwrap_or(wanted),
+            }),
+            (Some(digest), Some(size), Some(media_type)) if known(&media_type) => Ok(Descriptor {
+                media_type,
+                digest,
+                size,
+                platform: None,
+                annotations: BTreeMap::new(),
+                artifact_type: None,
+            }),
+            // The registry does not say enough in headers: the bytes do.
+            _ => Ok(self.manifest(image).await?.descriptor),
+        }
+    }
+
+    async fn manifest(&self, image: &Reference) -> Result<RawManifest, Error> {
+        let ask = Ask::new(Method::GET, image, Access::Pull, format!("manifests/{}", image.manifest_key()))
+            .header("accept", ACCEPT)
+            .what(format!("{image}"));
+        self.transport.read_manifest(&ask, LARGEST_MANIFEST).await
+    }
+
+    async fn blob(&self, image: &Reference, blob: &Descriptor, sink: &mut dyn BlobSink) -> Result<(), Error> {
+        self.fetch_blob(image, blob, sink).await
+    }
+}
+
+fn known(media_type: &str) -> bool {
+    [media_type::OCI_INDEX, media_type::OCI_MANIFEST, media_type::DOCKER_LIST, media_type::DOCKER_MANIFEST]
+        .contains(&media_type)
+}
