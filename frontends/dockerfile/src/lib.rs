@@ -1,6 +1,19 @@
-//! The Dockerfile frontend: reads a Dockerfile and answers with a graph. Pure: everything outside comes through [`host::Host`].
+//! The stock Dockerfile frontend: a guest that reads a Dockerfile and grows a graph.
 //!
-//! `parse`, `shell`, `instruction`, `dockerignore` read text; `convert` turns the instructions into nodes.
+//! It is a pure library: no file system, no clock, no environment. `parse` turns bytes into a [`Dockerfile`] of typed
+//! instructions with exact spans; `shell` expands variables when an instruction is converted; `dockerignore` reads
+//! ignore files. Accepting and refusing follow BuildKit's parser quirk by quirk (compatibility spec, section B), because
+//! a build file that works there has to mean the same here.
 
-pub mod convert;
-pub mod host;
+pub mod dockerignore;
+pub mod error;
+pub mod instruction;
+pub mod parse;
+pub mod shell;
+pub mod span;
+mod text;
+
+pub use error::{ErrorKind, ParseError};
+pub use instruction::{Dockerfile, Instruction, Kind, Stage};
+pub use parse::{parse, parse_trigger};
+pub use span::Span;
