@@ -35,7 +35,8 @@ pub struct PlatformError {
 impl Platform {
     /// `os`/`architecture`/`variant`, normalised.
     pub fn new(os: &str, architecture: &str, variant: &str) -> Self {
-        Self { os: os.into(), architecture: architecture.into(), variant: variant.into(), ..Self::default() }.normalized()
+        Self { os: os.into(), architecture: architecture.into(), variant: variant.into(), ..Self::default() }
+            .normalized()
     }
 
     /// The platform this binary runs on.
@@ -95,16 +96,19 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let refuse = || PlatformError { text: text.chars().take(120).collect() };
         let parts: Vec<&str> = text.split('/').collect();
-        let plain = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'));
+        let plain = |part: &&str| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        };
         if !parts.iter().all(plain) {
             return Err(refuse());
         }
         match parts[..] {
             ["local"] => Ok(Self::host()),
             ["linux" | "windows" | "darwin" | "freebsd"] => Ok(Self::new(parts[0], &Self::host().architecture, "")),
-            ["amd64" | "arm64" | "386" | "arm" | "riscv64" | "s390x" | "ppc64le" | "x86_64" | "aarch64" | "armhf" | "armel" | "i386" | "loong64" | "mips64le"] => {
-                Ok(Self::new("linux", parts[0], ""))
-            }
+            [
+                "amd64" | "arm64" | "386" | "arm" | "riscv64" | "s390x" | "ppc64le" | "x86_64" | "aarch64" | "armhf"
+                | "armel" | "i386" | "loong64" | "mips64le",
+            ] => Ok(Self::new("linux", parts[0], "")),
             [os, architecture] => Ok(Self::new(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),
             _ => Err(refuse()),
