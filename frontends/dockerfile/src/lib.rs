@@ -5,8 +5,10 @@
 //! ignore files. Accepting and refusing follow BuildKit's parser quirk by quirk (compatibility spec, section B), because
 //! a build file that works there has to mean the same here.
 
+pub mod convert;
 pub mod dockerignore;
 pub mod error;
+pub mod host;
 pub mod instruction;
 pub mod parse;
 pub mod shell;

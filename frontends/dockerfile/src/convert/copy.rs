@@ -1,0 +1,416 @@
+//! COPY and ADD: files from the context, from stages and images, from URLs, and written inline.
+
+use std::collections::BTreeMap;
+
+use crate::convert::converter::Converter;
+use crate::convert::dispatch::{owner, shell_error};
+use crate::convert::error::ConvertError;
+use crate::convert::graph::{Copy, File, FileAction, Meta, Op, Output, ProgressGroup, Source};
+use crate::convert::paths;
+use crate::convert::stage::{Command, StageId, ranges};
+use crate::instruction::{self, Sources};
+use crate::shell::Lexer;
+
+/// What COPY and ADD have in common, expanded.
+struct Request<'a> {
+    command: &'a Command,
+    /// Where paths come from.
+    from: Option<Output>,
+    is_add: bool,
+    sources: Sources,
+    chown: String,
+    chmod: String,
+    checksum: String,
+    exclude: &'a [String],
+    link: bool,
+    parents: bool,
+    unpack: Option<bool>,
+}
+
+/// Whether a source is a git repository.
+pub(crate) fn is_git(text: &str) -> bool {
+    let scheme = text.split_once("://").filter(|(s, _)| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric()));
+    match scheme {
+        Some((scheme, rest)) => match scheme.to_lowercase().as_str() {
+            "git" | "ssh" => true,
+            "http" | "https" => {
+                let end = rest.find(['?', '#']).unwrap_or(rest.len());
+                rest[..end].split_once('/').is_some_and(|(_, path)| path.ends_with(".git"))
+            }
+            _ => false,
+        },
+        None => text.split_once('@').is_some_and(|(user, rest)| {
+            let word = |s: &str, also: &str| {
+                !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || also.as_bytes().contains(&b))
+            };
+            word(user, "-_") && rest.split_once(':').is_some_and(|(host, _)| word(host, "-."))
+        }),
+    }
+}
+
+fn is_url(text: &str) -> bool {
+    text.starts_with("http://") || text.starts_with("https://")
+}
+
+/// Permission bits or a symbolic mode.
+fn mode(text: &str) -> Result<(i32, String), ConvertError> {
+    if text.is_empty() {
+        return Ok((-1, String::new()));
+    }
+    let wrong = || {
+        ConvertError::instruction(format!(
+            "--chmod={text}: wanted octal digits from 0 to 07777, or a symbolic mode such as u=rwX,go=rX"
+        ))
+    };
+    if text.bytes().all(|b| (b'0'..=b'7').contains(&b)) {
+        return match i32::from_str_radix(text, 8) {
+            Ok(bits) if bits <= 0o7777 => Ok((bits, String::new())),
+            _ => Err(wrong()),
+        };
+    }
+    let clause = |clause: &str| {
+        let rest = clause.trim_start_matches(['u', 'g', 'o', 'a']);
+        rest.starts_with(['+', '-', '=']) && rest.bytes().all(|b| b"+-=rwxXstugo".contains(&b))
+    };
+    if text.split(',').all(clause) { Ok((0, text.to_owned())) } else { Err(wrong()) }
+}
+
+fn has_wildcard(text: &str) -> bool {
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '*' | '?' | '[' => return true,
+            '\\' => _ = chars.next(),
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Name of the file that a URL is stored as.
+fn url_file(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let end = rest.find(['?', '#']).unwrap_or(rest.len());
+    let path = rest[..end].split_once('/').map_or("", |(_, path)| path);
+    let decoded = percent_decode(path);
+    match decoded.as_deref().map(|p| paths::base(p).to_owned()) {
+        Some(base) if base != "." && base != "/" => base,
+        _ => "__unnamed__".into(),
+    }
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(b) = bytes.next() {
+        if b != b'%' {
+            out.push(b);
+            continue;
+        }
+        let high = char::from(bytes.next()?).to_digit(16)?;
+        let low = char::from(bytes.next()?).to_digit(16)?;
+        out.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(out).ok()
+}
+
+impl Converter<'_> {
+    pub(crate) fn copy(
+        &mut self,
+        id: StageId,
+        command: &Command,
+        copy: &instruction::Copy,
+    ) -> Result<(), ConvertError> {
+        let from = match command.sources.first() {
+            None => Some(self.context),
+            Some(&source) if self.stages[source].dispatched => self.stages[source].state.output,
+            Some(_) => {
+                return Err(ConvertError::instruction(format!(
+                    "COPY --from={}: the stage must be defined before this one",
+                    copy.from.as_deref().unwrap_or_default()
+                )));
+            }
+        };
+        let sources = self.expand_sources(id, &copy.sources)?;
+        let used: Vec<String> = sources.paths.iter().map(|p| paths::join(&["/", p])).collect();
+        let request = Request {
+            command,
+            from,
+            is_add: false,
+            chown: self.expand(id, copy.chown.as_deref().unwrap_or_default())?,
+            chmod: self.expand(id, copy.chmod.as_deref().unwrap_or_default())?,
+            checksum: String::new(),
+            exclude: &copy.exclude,
+            link: copy.link,
+            parents: copy.parents,
+            unpack: None,
+            sources,
+        };
+        self.transfer(id, request)?;
+        match command.sources.first() {
+            None => self.stages[id].context_paths.extend(used),
+            Some(&source) => {
+                let paths = self.stages[source].paths;
+                self.path_sets[paths].extend(used);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn add(&mut self, id: StageId, command: &Command, add: &instruction::Add) -> Result<(), ConvertError> {
+        if add.keep_git_dir.is_some() {
+            return Err(ConvertError::unsupported("ADD --keep-git-dir"));
+        }
+        let sources = self.expand_sources(id, &add.sources)?;
+        let used: Vec<String> = sources.paths.iter().filter(|p| !is_url(p)).map(|p| paths::join(&["/", p])).collect();
+        let request = Request {
+            command,
+            from: Some(self.context),
+            is_add: true,
+            chown: self.expand(id, add.chown.as_deref().unwrap_or_default())?,
+            chmod: self.expand(id, add.chmod.as_deref().unwrap_or_default())?,
+            checksum: self.expand(id, add.checksum.as_deref().unwrap_or_default())?,
+            exclude: &add.exclude,
+            link: add.link,
+            parents: false,
+            unpack: add.unpack,
+            sources,
+        };
+        self.transfer(id, request)?;
+        self.stages[id].context_paths.extend(used);
+        Ok(())
+    }
+
+    fn expand_sources(&self, id: StageId, sources: &Sources) -> Result<Sources, ConvertError> {
+        let mut out = sources.clone();
+        for path in &mut out.paths {
+            *path = self.expand(id, path)?;
+        }
+        out.dest = self.expand(id, &sources.dest)?;
+        let raw = Lexer { ignore_quotes: true, ..Lexer::new('\\') };
+        for file in out.inline.iter_mut().filter(|f| f.expand) {
+            file.content = raw.expand(&file.content, &self.stages[id].state.env).map_err(shell_error)?.text;
+        }
+        Ok(out)
+    }
+
+    fn transfer(&mut self, id: StageId, request: Request<'_>) -> Result<(), ConvertError> {
+        let keyword = if request.is_add { "ADD" } else { "COPY" };
+        let dest = match request.sources.dest.as_str() {
+            "" | "." => "./",
+            dest => dest,
+        };
+        let dest = paths::clean_keep_slash(&paths::absolute(&self.stages[id].state.dir, dest, true));
+        let (mode, mode_str) = mode(&request.chmod)?;
+        let template = Copy {
+            from: None,
+            src: String::new(),
+            dest,
+            owner: (!request.chown.is_empty()).then(|| owner(&request.chown)),
+            mode,
+            mode_str,
+            follow_symlink: false,
+            dir_copy_contents: false,
+            attempt_unpack: false,
+            create_dest_path: true,
+            allow_wildcard: false,
+            allow_empty_wildcard: false,
+            timestamp: -1,
+            include_patterns: Vec::new(),
+            exclude_patterns: request.exclude.to_vec(),
+            required_paths: Vec::new(),
+        };
+        if !request.checksum.is_empty() && (request.sources.paths.len() != 1 || !is_url(&request.sources.paths[0])) {
+            return Err(ConvertError::instruction("--checksum goes with exactly one source, which is a URL"));
+        }
+
+        let platform = self.stages[id].platform.clone();
+        let title = self.shown(id, &request.command.instruction.code);
+        let shown = self.prefixed(id, &title, platform.as_ref(), true);
+        let mut history = String::from(keyword);
+        for (flag, value) in [("chown", &request.chown), ("chmod", &request.chmod)] {
+            if flag == "chown" && request.parents {
+                history.push_str(" --parents");
+            }
+            if !value.is_empty() {
+                history.push_str(&format!(" --{flag}={value}"));
+            }
+        }
+
+        let mut actions = Vec::new();
+        for source in &request.sources.paths {
+            history.push_str(&format!(" {source}"));
+            let copy = if is_git(source) {
+                if !request.is_add {
+                    return Err(ConvertError::instruction(format!("COPY {source}: only ADD takes a git repository")));
+                }
+                return Err(ConvertError::unsupported(format!("ADD of a git repository ({source})")));
+            } else if is_url(source) {
+                self.url(&request, source, &shown, &template)?
+            } else {
+                local(&request, source, &template)
+            };
+            actions.push(FileAction::Copy(Box::new(copy)));
+        }
+        for file in &request.sources.inline {
+            history.push_str(&format!(" <<{}", file.name));
+            let path = paths::clean(&paths::join(&["/", &file.name]));
+            let mkfile = FileAction::Mkfile {
+                path: path.clone(),
+                mode: 0o644,
+                data: file.content.clone().into_bytes(),
+                owner: None,
+                timestamp: -1,
+            };
+            let op = Op::File(File { base: None, actions: vec![mkfile] });
+            let input = self.graph.add(op, Meta::named("[internal] preparing inline document"));
+            let copy = Copy { from: Some(input), src: path, ..template.clone() };
+            actions.push(FileAction::Copy(Box::new(copy)));
+        }
+        history.push_str(&format!(" {}", request.sources.dest));
+        if actions.is_empty() {
+            return Err(ConvertError::instruction(format!("{keyword} needs at least one source")));
+        }
+
+        let mut meta = Meta::named(shown);
+        meta.locations.push(ranges(request.command.instruction.span));
+        meta.ignore_cache = self.stages[id].ignore_cache;
+        let base = self.stages[id].state.output;
+        let output = if request.link && request.chmod.is_empty() {
+            self.linked(id, base, actions, meta, &title)
+        } else {
+            self.graph.add(Op::File(File { base, actions }), meta)
+        };
+        self.stages[id].state.output = Some(output);
+        self.commit(id, history + " # buildkit", false);
+        Ok(())
+    }
+
+    fn url(&mut self, request: &Request<'_>, url: &str, shown: &str, template: &Copy) -> Result<Copy, ConvertError> {
+        if !request.is_add {
+            return Err(ConvertError::instruction(format!("COPY {url}: only ADD takes a URL")));
+        }
+        let file = url_file(url);
+        let mut attrs = BTreeMap::from([("http.filename".to_owned(), file.clone())]);
+        if !request.checksum.is_empty() {
+            let good = request
+                .checksum
+                .split_once(':')
+                .is_some_and(|(a, hex)| !a.is_empty() && !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+            if !good {
+                return Err(ConvertError::instruction(format!(
+                    "--checksum={}: wanted sha256:<digits>",
+                    request.checksum
+                )));
+            }
+            attrs.insert("http.checksum".to_owned(), request.checksum.clone());
+        }
+        let mut meta = Meta::named(shown);
+        meta.description.insert("com.docker.dockerfile.v1.command".into(), String::new());
+        let op = Op::Source(Source { identifier: url.to_owned(), attrs, platform: None });
+        let input = self.graph.add(op, meta);
+        Ok(Copy {
+            from: Some(input),
+            src: paths::clean(&paths::join(&["/", &file])),
+            attempt_unpack: request.unpack == Some(true),
+            ..template.clone()
+        })
+    }
+
+    /// The files on an empty file system, then that on top of the base: it stays valid when the base changes.
+    fn linked(
+        &mut self,
+        id: StageId,
+        base: Option<Output>,
+        actions: Vec<FileAction>,
+        meta: Meta,
+        title: &str,
+    ) -> Output {
+        let platform = self.stages[id].platform.clone();
+        let again = |converter: &mut Self, text: &str| {
+            let stage = &mut converter.stages[id];
+            stage.command_index = stage.command_index.saturating_sub(1);
+            converter.prefixed(id, text, platform.as_ref(), true)
+        };
+        let name = again(self, title);
+        let number = self.graph.nodes().count();
+        let group = |weak| Some(ProgressGroup { id: format!("link-{number}"), name: name.clone(), weak });
+        let copied = Meta { progress_group: group(true), ..meta.clone() };
+        let layer = self.graph.add(Op::File(File { base: None, actions }), copied);
+        let linked = again(self, &format!("LINK {title}"));
+        let Some(base) = base else { return layer };
+        let mut merged = Meta { progress_group: group(false), ..meta };
+        merged.set_name(linked);
+        self.graph.add(Op::Merge(vec![Some(base), Some(layer)]), merged)
+    }
+}
+
+fn local(request: &Request<'_>, source: &str, template: &Copy) -> Copy {
+    let (mut src, mut include, mut required) = (source, Vec::new(), Vec::new());
+    if request.parents {
+        let (parent, pattern) = source.split_once("/./").unwrap_or(("/", source));
+        src = parent;
+        let pattern = paths::absolute("/", pattern, false);
+        if !has_wildcard(src) && !has_wildcard(&pattern) {
+            required.push(paths::absolute("/", &paths::join(&[src, &pattern]), false));
+        }
+        include.push(pattern.strip_prefix('/').unwrap_or(&pattern).to_owned());
+    }
+    Copy {
+        from: request.from,
+        src: paths::clean(&paths::absolute("/", src, false)),
+        follow_symlink: true,
+        dir_copy_contents: true,
+        attempt_unpack: request.unpack.unwrap_or(request.is_add),
+        allow_wildcard: true,
+        allow_empty_wildcard: true,
+        include_patterns: include,
+        required_paths: required,
+        ..template.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_of_sources() {
+        for text in [
+            "git@host:x/y",
+            "ssh://h/x",
+            "git://h/x",
+            "https://h/x.git",
+            "https://h/x.git#main",
+            "http://h/x.git?ref=a",
+        ] {
+            assert!(is_git(text), "{text}");
+        }
+        for text in ["a", "a@b", "https://h/x", "https://h.git", "./a@b:c/", "c:/x"] {
+            assert!(!is_git(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn files_of_urls() {
+        for (url, file) in [
+            ("https://h/a/b.tar?x=/y", "b.tar"),
+            ("https://h", "__unnamed__"),
+            ("https://h/", "__unnamed__"),
+            ("https://h/a%20b", "a b"),
+            ("https://h/a/", "a"),
+        ] {
+            assert_eq!(url_file(url), file, "{url}");
+        }
+    }
+
+    #[test]
+    fn modes() {
+        assert_eq!(mode("0755").unwrap(), (0o755, String::new()));
+        assert_eq!(mode("u=rwX,go=rX").unwrap(), (0, "u=rwX,go=rX".into()));
+        assert_eq!(mode("").unwrap(), (-1, String::new()));
+        for bad in ["99", "10000", "u", "u=z", ","] {
+            assert!(mode(bad).is_err(), "{bad}");
+        }
+    }
+}
