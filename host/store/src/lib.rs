@@ -1,1 +1,31 @@
-//! See ARCHITECTURE.md.
+//! What survives a build: blobs, snapshots, image names, cache records, leases.
+//!
+//! Invariants: bytes are published first, records after; a record whose bytes are missing or damaged is a miss and never an error of the build; ids
+//! never become paths; several processes may use one store at once and may die at any point.
+//!
+//! ```text
+//! ROOT/blobs-v1/              an OCI image layout: oci-layout, index.json, blobs/sha256/<hex>
+//! ROOT/ingest-v1/             downloads and blobs being written
+//! ROOT/snapshots-v1/<id>/fs   one directory layer each; <id>/work beside it while it is written
+//! ROOT/locks-v1/              flock files
+//! ROOT/records-v1.sqlite      records of all of it
+//! ```
+
+mod blob;
+mod cache;
+mod db;
+mod error;
+mod image;
+mod lock;
+mod record;
+mod snapshot;
+mod store;
+
+pub use blob::{BlobWriter, MAX_READ};
+pub use cache::{ContextDigests, DurableCache, ResultCodec};
+pub use error::{Error, Result};
+pub use image::{ImageName, ImageRecord};
+pub use lock::{Lease, Lock};
+pub use record::BlobRecord;
+pub use snapshot::{ActiveSnapshot, MountSpec, SnapshotId, SnapshotInfo};
+pub use store::{Durability, Store, StoreOptions};

@@ -1,0 +1,232 @@
+//! Blobs: bytes named by their SHA-256, laid out as an OCI image layout (image-spec, image-layout.md).
+//!
+//! A blob is written beside its place, hashed on the way, flushed by the store's durability, then renamed: a file under its digest
+//! is whole or damaged by the disk, never half. Readers that take bytes into memory check the digest again; a mismatch removes the file and is
+//! a miss.
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use rhost_llb::{BlobDigest, Digest, Hasher};
+
+use crate::store::{Durability, Store};
+use crate::{Error, Result};
+
+/// Largest blob that [`Store::read_blob`] takes by default: manifests, indexes and configs are far smaller.
+pub const MAX_READ: u64 = 64 << 20;
+
+pub(crate) fn write_layout_marker(root: &Path) -> Result<()> {
+    let layout = root.join("blobs-v1");
+    for (name, text) in [
+        ("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#),
+        ("index.json", r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#),
+    ] {
+        let path = layout.join(name);
+        if !path.exists() {
+            std::fs::write(&path, text).map_err(|e| Error::io("write", &path, e))?;
+        }
+    }
+    Ok(())
+}
+
+/// A blob being written. Dropped without [`BlobWriter::commit`] it leaves nothing, unless it was opened to be resumed.
+pub struct BlobWriter {
+    store: Store,
+    file: File,
+    path: PathBuf,
+    hasher: Hasher,
+    size: u64,
+    keep: bool,
+    /// Held while a resumable download is written, so that two processes do not write one file.
+    _lock: Option<crate::Lock>,
+}
+
+impl BlobWriter {
+    /// Bytes written so far; a resumed download starts above 0.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Publishes the bytes under their digest.
+    ///
+    /// # Errors
+    /// [`Error::DigestMismatch`] when `wanted` is another digest (what was written is thrown away), or the disk fails.
+    pub fn commit(mut self, wanted: Option<BlobDigest>) -> Result<(BlobDigest, u64)> {
+        self.file.flush().map_err(|e| Error::io("write", &self.path, e))?;
+        let found = BlobDigest(std::mem::take(&mut self.hasher).finish());
+        let size = self.size;
+        if let Some(wanted) = wanted.filter(|w| *w != found) {
+            self.keep = false;
+            return Err(Error::DigestMismatch { wanted, found, size });
+        }
+        let place = self.store.blob_path(&found);
+        if self.store.options().durability == Durability::Flush {
+            self.file.sync_all().map_err(|e| Error::io("flush", &self.path, e))?;
+        }
+        std::fs::rename(&self.path, &place).map_err(|e| Error::io("publish blob", &place, e))?;
+        if self.store.options().durability == Durability::Flush {
+            let dir = self.store.blobs_dir();
+            File::open(&dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("flush", &dir, e))?;
+        }
+        self.keep = true;
+        Ok((found, size))
+    }
+}
+
+impl Write for BlobWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..count]);
+        self.size += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if !self.keep {
+            // What cannot be removed now is removed by the next sweep of the ingest directory.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl Store {
+    pub(crate) fn blobs_dir(&self) -> PathBuf {
+        self.inner.root.join("blobs-v1/blobs/sha256")
+    }
+
+    /// Where the bytes of `digest` lie, or would lie.
+    pub fn blob_path(&self, digest: &BlobDigest) -> PathBuf {
+        self.blobs_dir().join(digest.0.hex())
+    }
+
+    /// Size in bytes of a stored blob; `None` when it is not there. Cheap: the bytes are not read.
+    pub fn blob_size(&self, digest: &BlobDigest) -> Option<u64> {
+        std::fs::symlink_metadata(self.blob_path(digest)).ok().filter(|m| m.is_file()).map(|m| m.len())
+    }
+
+    /// Opens a stored blob for reading; `None` when it is not there. The bytes are not checked: a reader of layers computes the digest on the
+    /// way, and calls [`Store::remove_blob`] when it differs.
+    pub fn open_blob(&self, digest: &BlobDigest) -> Result<Option<File>> {
+        let path = self.blob_path(digest);
+        match File::open(&path) {
+            Ok(file) => Ok(Some(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("open", path, error)),
+        }
+    }
+
+    /// The bytes of a stored blob of at most `limit` bytes, checked against the digest; damaged bytes are removed and `None`.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`], or the disk fails.
+    pub fn read_blob(&self, digest: &BlobDigest, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(file) = self.open_blob(digest)? else { return Ok(None) };
+        let path = self.blob_path(digest);
+        let size = file.metadata().map_err(|e| Error::io("stat", &path, e))?.len();
+        if size > limit {
+            return Err(Error::TooLarge { digest: *digest, size, limit });
+        }
+        let mut bytes = Vec::with_capacity(size as usize);
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;
+        if Digest::of(&bytes) != digest.0 {
+            tracing::warn!(%digest, "stored blob is damaged; removed");
+            self.remove_blob(digest)?;
+            return Ok(None);
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Reads a stored blob through and says whether its bytes are right; wrong ones are removed.
+    pub fn verify_blob(&self, digest: &BlobDigest) -> Result<bool> {
+        let Some(mut file) = self.open_blob(digest)? else { return Ok(false) };
+        let mut hasher = Hasher::new();
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match file.read(&mut buffer).map_err(|e| Error::io("read", self.blob_path(digest), e))? {
+                0 => break,
+                count => hasher.update(&buffer[..count]),
+            }
+        }
+        let right = hasher.finish() == digest.0;
+        if !right {
+            tracing::warn!(%digest, "stored blob is damaged; removed");
+            self.remove_blob(digest)?;
+        }
+        Ok(right)
+    }
+
+    /// Removes a blob; one that is not there is no error.
+    pub fn remove_blob(&self, digest: &BlobDigest) -> Result<()> {
+        let path = self.blob_path(digest);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Stores `bytes`.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<BlobDigest> {
+        let digest = BlobDigest(Digest::of(bytes));
+        if self.read_blob(&digest, bytes.len() as u64).ok().flatten().is_some() {
+            return Ok(digest);
+        }
+        let mut writer = self.blob_writer()?;
+        writer.write_all(bytes).map_err(|e| Error::io("write", &writer.path, e))?;
+        Ok(writer.commit(Some(digest))?.0)
+    }
+
+    /// Begins a blob whose digest is not known yet.
+    pub fn blob_writer(&self) -> Result<BlobWriter> {
+        let path = self.inner.root.join("ingest-v1").join(crate::lock::unique_name());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .map_err(|e| Error::io("create", &path, e))?;
+        Ok(BlobWriter { store: self.clone(), file, path, hasher: Hasher::new(), size: 0, keep: false, _lock: None })
+    }
+
+    /// Begins or resumes the download of `digest`: what an earlier, interrupted one left is hashed and kept ([`BlobWriter::size`] says how much).
+    /// Blocks while another process downloads the same; look for the blob again afterwards.
+    pub fn resume_blob(&self, digest: &BlobDigest) -> Result<BlobWriter> {
+        let lock = self.lock(&format!("ingest {digest}"))?;
+        let path = self.inner.root.join("ingest-v1").join(format!("partial-{}", digest.0.hex()));
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(|e| Error::io("create", &path, e))?;
+        let mut hasher = Hasher::new();
+        let mut size = 0;
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match file.read(&mut buffer).map_err(|e| Error::io("read", &path, e))? {
+                0 => break,
+                count => {
+                    hasher.update(&buffer[..count]);
+                    size += count as u64;
+                }
+            }
+        }
+        Ok(BlobWriter { store: self.clone(), file, path, hasher, size, keep: true, _lock: Some(lock) })
+    }
+
+    /// Throws away what an interrupted download of `digest` left.
+    pub fn forget_partial(&self, digest: &BlobDigest) -> Result<()> {
+        let _lock = self.lock(&format!("ingest {digest}"))?;
+        let path = self.inner.root.join("ingest-v1").join(format!("partial-{}", digest.0.hex()));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, error)),
+            _ => Ok(()),
+        }
+    }
+}

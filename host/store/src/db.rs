@@ -1,0 +1,430 @@
+//! The records: one SQLite file in WAL mode, written in `BEGIN IMMEDIATE` transactions, shared by processes.
+//!
+//! The file holds nothing that cannot be made again, so damage is answered by setting the file aside and beginning anew: what it knew
+//! becomes misses. Two processes that meet the damage at once are kept apart by a lock file.
+//! `synchronous=NORMAL` in WAL mode: after a power cut the newest transactions may be missing, the file stays consistent.
+use std::collections::HashSet;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use oci_spec::image::Descriptor;
+use rhost_llb::{BlobDigest, ChainId, DiffId, Digest};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{BlobRecord, Error, ImageRecord, Result, SnapshotId, SnapshotInfo};
+
+const FILE: &str = "records-v1.sqlite";
+
+/// How long a writer waits for another process's transaction. Transactions here take milliseconds.
+const BUSY: Duration = Duration::from_secs(30);
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, bucket TEXT NOT NULL, name TEXT NOT NULL UNIQUE, parent INTEGER,
+    chain TEXT, diff_id TEXT, created INTEGER NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS snapshot_chains ON snapshots (bucket, chain) WHERE chain IS NOT NULL;
+CREATE TABLE IF NOT EXISTS layer_blobs (
+    diff_id TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, media_type TEXT NOT NULL, PRIMARY KEY (diff_id, digest));
+CREATE INDEX IF NOT EXISTS layer_blob_digests ON layer_blobs (digest);
+CREATE TABLE IF NOT EXISTS images (name TEXT PRIMARY KEY, descriptor TEXT NOT NULL, updated INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS cache_links (
+    origin BLOB NOT NULL, input INTEGER NOT NULL, output BLOB NOT NULL, selector BLOB NOT NULL, key BLOB NOT NULL,
+    PRIMARY KEY (origin, input, output, selector, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS cache_results (key BLOB PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (
+    kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+";
+
+pub(crate) struct Db {
+    root: PathBuf,
+    connection: Mutex<Connection>,
+}
+
+/// One row of the cache's link table, in the shape of the key columns; an absent selector is the empty blob.
+pub(crate) struct LinkRow {
+    pub(crate) from: Digest,
+    pub(crate) input: u32,
+    pub(crate) output: Digest,
+    pub(crate) selector: Option<Digest>,
+}
+
+impl LinkRow {
+    fn selector(&self) -> &[u8] {
+        self.selector.as_ref().map_or(&[], |s| s.as_raw())
+    }
+}
+
+impl Db {
+    pub(crate) fn open(root: &Path) -> Result<Self> {
+        let connection = open_or_rebuild(root)?;
+        Ok(Self { root: root.to_path_buf(), connection: Mutex::new(connection) })
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs `work`; when the file turns out to be damaged it is rebuilt, and `work` runs once more on the empty one.
+    fn run<T>(&self, work: impl Fn(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
+        let mut connection = self.connection();
+        match work(&mut connection) {
+            Err(error) if is_damage(&error) => {
+                tracing::warn!(%error, "the store's records are damaged; set aside and begun anew");
+                // Closed first: SQLite must not write its journal back over the new file.
+                *connection = Connection::open_in_memory().map_err(|e| self.failed(e))?;
+                *connection = open_or_rebuild(&self.root)?;
+                work(&mut connection).map_err(|e| self.failed(e))
+            }
+            other => other.map_err(|e| self.failed(e)),
+        }
+    }
+
+    fn write<T>(&self, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        self.run(|connection| {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let answer = work(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        })
+    }
+
+    fn failed(&self, source: rusqlite::Error) -> Error {
+        Error::Records { path: self.root.join(FILE), source }
+    }
+
+    // Snapshots.
+
+    /// Records a snapshot. Answers its id, and false when the chain was recorded already by somebody else (whose id it then is).
+    pub(crate) fn add_snapshot(
+        &self,
+        bucket: &str,
+        name: &str,
+        parent: Option<SnapshotId>,
+        chain: Option<&ChainId>,
+        diff_id: Option<DiffId>,
+    ) -> Result<(SnapshotId, bool)> {
+        self.write(|t| {
+            if let Some(chain) = chain {
+                let found: Option<(i64, String)> = t
+                    .prepare_cached("SELECT id, name FROM snapshots WHERE bucket = ?1 AND chain = ?2")?
+                    .query_row(params![bucket, chain.to_string()], |r| Ok((r.get(0)?, r.get(1)?)))
+                    .optional()?;
+                if let Some((id, other)) = found {
+                    if self.root.join(bucket).join(other).join("fs").is_dir() {
+                        return Ok((SnapshotId(id), false));
+                    }
+                    t.execute("DELETE FROM snapshots WHERE id = ?1", [id])?;
+                }
+            }
+            t.prepare_cached(
+                "INSERT INTO snapshots (bucket, name, parent, chain, diff_id, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            )?
+            .execute(params![
+                bucket,
+                name,
+                parent.map(|p| p.0),
+                chain.map(ToString::to_string),
+                diff_id.map(|d| d.to_string()),
+                now()
+            ])?;
+            Ok((SnapshotId(t.last_insert_rowid()), true))
+        })
+    }
+
+    pub(crate) fn snapshot(&self, id: SnapshotId, bucket: &str) -> Result<Option<SnapshotInfo>> {
+        let dir = self.root.join(bucket);
+        self.run(|c| {
+            c.prepare_cached("SELECT id, name, parent, diff_id, created FROM snapshots WHERE id = ?1 AND bucket = ?2")?
+                .query_row(params![id.0, bucket], |row| snapshot_row(row, &dir))
+                .optional()
+        })
+    }
+
+    /// The records from `id` down to its base, topmost first; `None` when one is missing.
+    pub(crate) fn chain(&self, id: SnapshotId, bucket: &str) -> Result<Option<Vec<SnapshotInfo>>> {
+        let dir = self.root.join(bucket);
+        let rows = self.run(|c| {
+            // UNION (not ALL) ends also on a loop that damage may have made.
+            c.prepare_cached(
+                "WITH RECURSIVE chain (depth, id) AS (
+                     VALUES (0, ?1)
+                     UNION SELECT depth + 1, s.parent FROM chain JOIN snapshots s ON s.id = chain.id
+                     WHERE s.parent IS NOT NULL AND depth < 10000)
+                 SELECT s.id, s.name, s.parent, s.diff_id, s.created FROM chain JOIN snapshots s ON s.id = chain.id
+                 WHERE s.bucket = ?2 ORDER BY chain.depth",
+            )?
+            .query_map(params![id.0, bucket], |row| snapshot_row(row, &dir))?
+            .collect::<rusqlite::Result<Vec<_>>>()
+        })?;
+        let whole = rows.last().is_some_and(|last| last.parent.is_none());
+        Ok(whole.then_some(rows))
+    }
+
+    pub(crate) fn snapshot_of_chain(&self, bucket: &str, chain: &ChainId) -> Result<Option<SnapshotId>> {
+        self.run(|c| {
+            c.prepare_cached("SELECT id FROM snapshots WHERE bucket = ?1 AND chain = ?2")?
+                .query_row(params![bucket, chain.to_string()], |r| Ok(SnapshotId(r.get(0)?)))
+                .optional()
+        })
+    }
+
+    pub(crate) fn set_diff_id(&self, id: SnapshotId, diff_id: DiffId) -> Result<()> {
+        self.write(|t| {
+            t.execute("UPDATE snapshots SET diff_id = ?2 WHERE id = ?1", params![id.0, diff_id.to_string()]).map(|_| ())
+        })
+    }
+
+    pub(crate) fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
+        self.write(|t| t.execute("DELETE FROM snapshots WHERE id = ?1", [id.0]).map(|_| ()))
+    }
+
+    pub(crate) fn snapshot_names(&self, bucket: &str) -> Result<HashSet<String>> {
+        self.run(|c| {
+            c.prepare_cached("SELECT name FROM snapshots WHERE bucket = ?1")?
+                .query_map([bucket], |r| r.get(0))?
+                .collect()
+        })
+    }
+
+    // Blobs that hold layers.
+
+    pub(crate) fn link_blob(&self, diff_id: &DiffId, blob: &BlobRecord) -> Result<()> {
+        self.write(|t| {
+            t.prepare_cached(
+                "INSERT OR REPLACE INTO layer_blobs (diff_id, digest, size, media_type) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![diff_id.to_string(), blob.digest.to_string(), blob.size as i64, blob.media_type])
+            .map(|_| ())
+        })
+    }
+
+    pub(crate) fn blobs_of(&self, diff_id: &DiffId) -> Result<Vec<BlobRecord>> {
+        let rows: Vec<(String, i64, String)> = self.run(|c| {
+            c.prepare_cached("SELECT digest, size, media_type FROM layer_blobs WHERE diff_id = ?1 ORDER BY rowid")?
+                .query_map([diff_id.to_string()], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?
+                .collect()
+        })?;
+        let read = |(digest, size, media_type): (String, i64, String)| {
+            Some(BlobRecord { digest: digest.parse().ok()?, size: u64::try_from(size).ok()?, media_type })
+        };
+        Ok(rows.into_iter().filter_map(read).collect())
+    }
+
+    pub(crate) fn diff_id_of(&self, digest: &BlobDigest) -> Result<Option<DiffId>> {
+        let text: Option<String> = self.run(|c| {
+            c.prepare_cached("SELECT diff_id FROM layer_blobs WHERE digest = ?1")?
+                .query_row([digest.to_string()], |r| r.get(0))
+                .optional()
+        })?;
+        Ok(text.and_then(|t| t.parse().ok()))
+    }
+
+    // Images.
+
+    pub(crate) fn tag(&self, name: &str, descriptor: &Descriptor) -> Result<()> {
+        let text = serde_json::to_string(descriptor)
+            .map_err(|e| self.failed(rusqlite::Error::ToSqlConversionFailure(Box::new(e))))?;
+        self.write(|t| {
+            t.execute(
+                "INSERT OR REPLACE INTO images (name, descriptor, updated) VALUES (?1, ?2, ?3)",
+                params![name, text, now()],
+            )
+            .map(|_| ())
+        })
+    }
+
+    pub(crate) fn image(&self, name: &str) -> Result<Option<ImageRecord>> {
+        let row = self.run(|c| {
+            c.prepare_cached("SELECT name, descriptor, updated FROM images WHERE name = ?1")?
+                .query_row([name], image_row)
+                .optional()
+        })?;
+        Ok(row.flatten())
+    }
+
+    pub(crate) fn images(&self) -> Result<Vec<ImageRecord>> {
+        let rows: Vec<Option<ImageRecord>> = self.run(|c| {
+            c.prepare_cached("SELECT name, descriptor, updated FROM images ORDER BY name")?
+                .query_map([], image_row)?
+                .collect()
+        })?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    pub(crate) fn untag(&self, name: &str) -> Result<bool> {
+        self.write(|t| t.execute("DELETE FROM images WHERE name = ?1", [name]).map(|count| count > 0))
+    }
+
+    // Cache.
+
+    pub(crate) fn follow(&self, link: &LinkRow) -> Result<Vec<Digest>> {
+        self.run(|c| {
+            c.prepare_cached(
+                "SELECT key FROM cache_links WHERE origin = ?1 AND input = ?2 AND output = ?3 AND selector = ?4",
+            )?
+            .query_map(params![link.from.as_raw(), link.input, link.output.as_raw(), link.selector()], |r| {
+                Ok(Digest::from_raw(r.get(0)?))
+            })?
+            .collect()
+        })
+    }
+
+    pub(crate) fn cache_result(&self, kind: &str, key: Digest) -> Result<Option<Vec<u8>>> {
+        self.run(|c| {
+            c.prepare_cached("SELECT value FROM cache_results WHERE key = ?1 AND kind = ?2")?
+                .query_row(params![key.as_raw(), kind], |r| r.get(0))
+                .optional()
+        })
+    }
+
+    pub(crate) fn save_cache(&self, kind: &str, key: Digest, links: &[LinkRow], value: &[u8]) -> Result<()> {
+        self.write(|t| {
+            let mut insert = t.prepare_cached(
+                "INSERT OR IGNORE INTO cache_links (origin, input, output, selector, key) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?;
+            for link in links {
+                insert.execute(params![
+                    link.from.as_raw(),
+                    link.input,
+                    link.output.as_raw(),
+                    link.selector(),
+                    key.as_raw()
+                ])?;
+            }
+            t.prepare_cached(
+                "INSERT OR REPLACE INTO cache_results (key, kind, value, created) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![key.as_raw(), kind, value, now()])
+            .map(|_| ())
+        })
+    }
+
+    pub(crate) fn forget_cache(&self, key: Digest) -> Result<()> {
+        self.write(|t| t.execute("DELETE FROM cache_results WHERE key = ?1", [key.as_raw()]).map(|_| ()))
+    }
+
+    // Facts.
+
+    pub(crate) fn fact(&self, kind: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        self.run(|c| {
+            c.prepare_cached("SELECT value FROM facts WHERE kind = ?1 AND key = ?2")?
+                .query_row(params![kind, key], |r| r.get(0))
+                .optional()
+        })
+    }
+
+    pub(crate) fn facts(&self, kind: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        self.run(|c| {
+            c.prepare_cached("SELECT key, value FROM facts WHERE kind = ?1")?
+                .query_map([kind], |r| Ok((r.get(0)?, r.get(1)?)))?
+                .collect()
+        })
+    }
+
+    pub(crate) fn set_facts(&self, kind: &str, facts: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
+        self.write(|t| {
+            let mut insert =
+                t.prepare_cached("INSERT OR REPLACE INTO facts (kind, key, value, created) VALUES (?1, ?2, ?3, ?4)")?;
+            for (key, value) in facts {
+                insert.execute(params![kind, key, value, now()])?;
+            }
+            Ok(())
+        })
+    }
+}
+
+fn snapshot_row(row: &Row<'_>, dir: &Path) -> rusqlite::Result<SnapshotInfo> {
+    let name: String = row.get(1)?;
+    let diff_id: Option<String> = row.get(3)?;
+    // A name is only ever made by `unique_name`; a damaged one must not lead out of the bucket.
+    let safe = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    let name = if safe { name.as_str() } else { "damaged" };
+    Ok(SnapshotInfo {
+        id: SnapshotId(row.get(0)?),
+        parent: row.get::<_, Option<i64>>(2)?.map(SnapshotId),
+        dir: dir.join(name).join("fs"),
+        diff_id: diff_id.and_then(|d| d.parse().ok()),
+        created: row.get(4)?,
+    })
+}
+
+fn image_row(row: &Row<'_>) -> rusqlite::Result<Option<ImageRecord>> {
+    let text: String = row.get(1)?;
+    let Ok(descriptor) = serde_json::from_str(&text) else { return Ok(None) };
+    Ok(Some(ImageRecord { name: row.get(0)?, descriptor, updated: row.get(2)? }))
+}
+
+fn now() -> i64 {
+    rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec as i64
+}
+
+/// Answers that mean: these bytes are no healthy database (also one whose schema is not ours).
+fn is_damage(error: &rusqlite::Error) -> bool {
+    match error {
+        rusqlite::Error::SqliteFailure(failure, message) => {
+            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                || message.as_deref().is_some_and(|m| m.starts_with("no such table") || m.starts_with("no such column"))
+        }
+        rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::FromSqlConversionFailure(..) => true,
+        _ => false,
+    }
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let mut connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    connection.set_prepared_statement_cache_capacity(64);
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute_batch(SCHEMA)?;
+    transaction.commit()?;
+    Ok(connection)
+}
+
+fn open_or_rebuild(root: &Path) -> Result<Connection> {
+    let path = root.join(FILE);
+    // One process at a time looks at the file this way, so that none sets aside what another has just made anew.
+    let lock = root.join("locks-v1/records");
+    let guard = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock)
+        .map_err(|e| Error::io("open lock", &lock, e))?;
+    while let Err(error) = flock(&guard, FlockOperation::LockExclusive) {
+        if error != rustix::io::Errno::INTR {
+            return Err(Error::io("lock", &lock, error));
+        }
+    }
+    let failed = |source| Error::Records { path: path.clone(), source };
+    match connect(&path).and_then(check) {
+        Ok(connection) => Ok(connection),
+        Err(error) if is_damage(&error) => {
+            tracing::warn!(%error, path = %path.display(), "the store's records are damaged; set aside and begun anew");
+            for suffix in ["", "-wal", "-shm"] {
+                let from = root.join(format!("{FILE}{suffix}"));
+                let to = root.join(format!("{FILE}.damaged{suffix}"));
+                match std::fs::rename(&from, &to) {
+                    Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                        return Err(Error::io("set aside", from, error));
+                    }
+                    _ => {}
+                }
+            }
+            connect(&path).map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// A cheap look at every table's root page; deeper damage shows when it is met, and [`Db::run`] handles it there.
+fn check(connection: Connection) -> rusqlite::Result<Connection> {
+    for table in ["snapshots", "layer_blobs", "images", "cache_links", "cache_results", "facts"] {
+        connection.query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
+    }
+    Ok(connection)
+}

@@ -1,0 +1,68 @@
+//! `flock` files: a lock ends with its process, whatever ends the process, so nothing is left to clean up after a crash.
+//!
+//! The name of a lock is hashed before it becomes a file name: ids never become paths.
+use std::fs::{File, OpenOptions};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rhost_llb::Digest;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
+use crate::store::Store;
+use crate::{Error, Result};
+
+/// An exclusive lock between processes and threads; released when dropped.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+/// A shared claim: while one is held, an exclusive lock of the same name is not given. Released when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    _file: File,
+}
+
+impl Store {
+    /// Waits for the exclusive lock `name`. Blocks the thread: call it where blocking is allowed.
+    pub fn lock(&self, name: &str) -> Result<Lock> {
+        Ok(Lock { _file: self.flock(name, FlockOperation::LockExclusive)?.ok_or(Error::Stopped)? })
+    }
+
+    /// The exclusive lock `name` if nobody holds it.
+    pub fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
+        Ok(self.flock(name, FlockOperation::NonBlockingLockExclusive)?.map(|file| Lock { _file: file }))
+    }
+
+    /// A shared claim on `name`; waits only while somebody holds the exclusive lock.
+    pub fn lease(&self, name: &str) -> Result<Lease> {
+        Ok(Lease { _file: self.flock(name, FlockOperation::LockShared)?.ok_or(Error::Stopped)? })
+    }
+
+    fn flock(&self, name: &str, how: FlockOperation) -> Result<Option<File>> {
+        let path: PathBuf = self.inner.root.join("locks-v1").join(Digest::of(name).hex());
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .map_err(|e| Error::io("open lock", &path, e))?;
+        loop {
+            match flock(&file, how) {
+                Ok(()) => return Ok(Some(file)),
+                Err(Errno::INTR) => {}
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(Error::io("lock", path, error)),
+            }
+        }
+    }
+}
+
+/// A file name that no other process or thread uses: process id, boot-relative start nanoseconds, counter.
+pub(crate) fn unique_name() -> String {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    format!("tmp-{}-{:x}{:08x}-{count}", std::process::id(), now.tv_sec, now.tv_nsec)
+}

@@ -1,0 +1,244 @@
+//! Snapshots: directory layers with a chain of parents, described to who mounts them as values.
+//!
+//! This module mounts nothing. A new layer is a directory pair `fs` and `work` under a name of its own; committing it renames nothing: the
+//! record in the database, written last, is what makes it a snapshot. A directory without a record is rubbish that a sweep removes, a
+//! record without a directory is a miss.
+use std::path::{Path, PathBuf};
+
+use rhost_llb::{BlobDigest, ChainId, DiffId};
+use rhost_rootfs::OverlayXattrs;
+
+use crate::store::{Store, snapshots_dir};
+use crate::{BlobRecord, Error, Lease, Result};
+
+/// Names a committed snapshot in one store. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SnapshotId(pub i64);
+
+impl std::fmt::Display for SnapshotId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// How a snapshot is mounted, as values for overlayfs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSpec {
+    /// Lower directories, topmost first (the order of `lowerdir=` and of repeated `lowerdir+`).
+    pub lowers: Vec<PathBuf>,
+    /// Directory that takes what is written; `None` for a read-only mount.
+    pub upper: Option<PathBuf>,
+    /// overlayfs's work directory, beside `upper`.
+    pub work: Option<PathBuf>,
+    /// `userxattr` must be given (mounted in a user namespace).
+    pub userxattr: bool,
+}
+
+/// What is recorded of a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotInfo {
+    /// Its id.
+    pub id: SnapshotId,
+    /// The layer below.
+    pub parent: Option<SnapshotId>,
+    /// The directory that holds this layer alone.
+    pub dir: PathBuf,
+    /// Digest of this layer as a tar, once known.
+    pub diff_id: Option<DiffId>,
+    /// Unix seconds.
+    pub created: i64,
+}
+
+/// A layer being written. Dropped without commit its directory is removed.
+#[derive(Debug)]
+pub struct ActiveSnapshot {
+    store: Store,
+    dir: PathBuf,
+    parent: Option<SnapshotId>,
+    mount: MountSpec,
+    finished: bool,
+    _lease: Lease,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Store").field(&self.inner.root).finish()
+    }
+}
+
+impl ActiveSnapshot {
+    /// How it is mounted. With no lowers, `upper` can be written to directly, no mount needed.
+    pub fn mount(&self) -> &MountSpec {
+        &self.mount
+    }
+
+    /// The directory that takes what is written.
+    pub fn upper(&self) -> PathBuf {
+        self.dir.join("fs")
+    }
+
+    /// The snapshot below.
+    pub fn parent(&self) -> Option<SnapshotId> {
+        self.parent
+    }
+
+    /// Makes it a snapshot. Nothing may be written to it afterwards; unmount first.
+    pub fn commit(self) -> Result<SnapshotId> {
+        self.commit_as(None, None)
+    }
+
+    /// As [`ActiveSnapshot::commit`] for a layer of an image: recorded with its diff id, and found again by the chain it completes. When
+    /// another process has committed the same chain meanwhile, that one is answered and this one removed.
+    pub fn commit_layer(self, chain: &ChainId, diff_id: DiffId) -> Result<SnapshotId> {
+        self.commit_as(Some(chain), Some(diff_id))
+    }
+
+    fn commit_as(mut self, chain: Option<&ChainId>, diff_id: Option<DiffId>) -> Result<SnapshotId> {
+        let work = self.dir.join("work");
+        let _ = remove_tree(&self.store, &work);
+        let name = self.dir.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
+        let bucket = snapshots_dir(self.store.options().overlay);
+        let (id, new) = self.store.inner.db.add_snapshot(bucket, &name, self.parent, chain, diff_id)?;
+        self.finished = new;
+        Ok(id)
+    }
+}
+
+impl Drop for ActiveSnapshot {
+    fn drop(&mut self) {
+        if !self.finished {
+            // What stays behind has no record, and is swept later.
+            let _ = remove_tree(&self.store, &self.dir);
+        }
+    }
+}
+
+fn remove_tree(store: &Store, dir: &Path) -> Result<()> {
+    let bucket = store.inner.root.join(snapshots_dir(store.options().overlay));
+    let relative = dir.strip_prefix(&bucket).unwrap_or(dir);
+    let root = rhost_rootfs::Root::open(&bucket)?;
+    let name = relative.to_str().unwrap_or_default();
+    Ok(rhost_rootfs::rm(&root, name, rhost_rootfs::Rm { allow_not_found: true, wildcard: false })?)
+}
+
+impl Store {
+    fn bucket(&self) -> PathBuf {
+        self.inner.root.join(snapshots_dir(self.options().overlay))
+    }
+
+    /// Begins a layer on top of `parent`.
+    ///
+    /// # Errors
+    /// [`Error::NoSnapshot`] when `parent` is gone.
+    pub fn prepare(&self, parent: Option<SnapshotId>) -> Result<ActiveSnapshot> {
+        let lowers = match parent {
+            Some(id) => self.layers(id)?.ok_or(Error::NoSnapshot { id: id.0 })?,
+            None => Vec::new(),
+        };
+        let name = crate::lock::unique_name();
+        let lease = self.lease(&format!("snapshot {name}"))?;
+        let dir = self.bucket().join(&name);
+        for sub in ["fs", "work"] {
+            let path = dir.join(sub);
+            std::fs::create_dir_all(&path).map_err(|e| Error::io("create directory", &path, e))?;
+        }
+        let mount = MountSpec {
+            lowers,
+            upper: Some(dir.join("fs")),
+            work: Some(dir.join("work")),
+            userxattr: self.options().overlay == OverlayXattrs::User,
+        };
+        Ok(ActiveSnapshot { store: self.clone(), dir, parent, mount, finished: false, _lease: lease })
+    }
+
+    /// How snapshot `id` is mounted read-only; `None` when it or a layer below it is gone. One lower only: bind it instead of mounting overlayfs.
+    pub fn mount(&self, id: SnapshotId) -> Result<Option<MountSpec>> {
+        let userxattr = self.options().overlay == OverlayXattrs::User;
+        Ok(self.layers(id)?.map(|lowers| MountSpec { lowers, upper: None, work: None, userxattr }))
+    }
+
+    /// The directories of `id` and its parents, topmost first; `None` when one is gone.
+    pub fn layers(&self, id: SnapshotId) -> Result<Option<Vec<PathBuf>>> {
+        Ok(self.chain(id)?.map(|chain| chain.into_iter().map(|s| s.dir).collect()))
+    }
+
+    /// The records of `id` and its parents, topmost first; `None` when one of them, or its directory, is gone.
+    pub fn chain(&self, id: SnapshotId) -> Result<Option<Vec<SnapshotInfo>>> {
+        let Some(chain) = self.inner.db.chain(id, snapshots_dir(self.options().overlay))? else {
+            return Ok(None);
+        };
+        if chain.iter().any(|s| !s.dir.is_dir()) {
+            tracing::warn!(snapshot = id.0, "a layer of a recorded snapshot is gone; treated as a miss");
+            return Ok(None);
+        }
+        Ok(Some(chain))
+    }
+
+    /// What is recorded of `id`.
+    pub fn snapshot(&self, id: SnapshotId) -> Result<Option<SnapshotInfo>> {
+        Ok(self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))?.filter(|s| s.dir.is_dir()))
+    }
+
+    /// The snapshot of an image's layers up to `chain`.
+    pub fn snapshot_of_chain(&self, chain: &ChainId) -> Result<Option<SnapshotId>> {
+        let bucket = snapshots_dir(self.options().overlay);
+        match self.inner.db.snapshot_of_chain(bucket, chain)? {
+            Some(id) if self.chain(id)?.is_some() => Ok(Some(id)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Records the diff id of a snapshot, once its layer has been written as a tar.
+    pub fn set_diff_id(&self, id: SnapshotId, diff_id: DiffId) -> Result<()> {
+        self.inner.db.set_diff_id(id, diff_id)
+    }
+
+    /// Records that `blob` holds layer `diff_id`.
+    pub fn link_blob(&self, diff_id: &DiffId, blob: &BlobRecord) -> Result<()> {
+        self.inner.db.link_blob(diff_id, blob)
+    }
+
+    /// The stored blobs that hold layer `diff_id`; those whose bytes are gone are left out.
+    pub fn blobs_of(&self, diff_id: &DiffId) -> Result<Vec<BlobRecord>> {
+        let records = self.inner.db.blobs_of(diff_id)?;
+        Ok(records.into_iter().filter(|r| self.blob_size(&r.digest) == Some(r.size)).collect())
+    }
+
+    /// The diff id that blob `digest` is known to hold.
+    pub fn diff_id_of(&self, digest: &BlobDigest) -> Result<Option<DiffId>> {
+        self.inner.db.diff_id_of(digest)
+    }
+
+    /// Removes a snapshot's record and directory. Snapshots above it become misses.
+    pub fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
+        if let Some(info) = self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))? {
+            self.inner.db.remove_snapshot(id)?;
+            if let Some(dir) = info.dir.parent() {
+                remove_tree(self, dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes directories of layers that no record names and no living process writes, and downloads nobody resumed. Returns how many.
+    pub fn sweep(&self) -> Result<usize> {
+        let mut removed = 0;
+        let bucket = self.bucket();
+        let known = self.inner.db.snapshot_names(snapshots_dir(self.options().overlay))?;
+        let entries = std::fs::read_dir(&bucket).map_err(|e| Error::io("list", &bucket, e))?;
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io("list", &bucket, e))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            if known.contains(&name) {
+                continue;
+            }
+            // A writer holds a lease; one that finished since has a record now.
+            let Some(_lock) = self.try_lock(&format!("snapshot {name}"))? else { continue };
+            if !self.inner.db.snapshot_names(snapshots_dir(self.options().overlay))?.contains(&name) {
+                remove_tree(self, &entry.path())?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+}
