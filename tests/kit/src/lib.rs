@@ -1,1 +1,17 @@
-//! See ARCHITECTURE.md.
+//! What tests stand on: a private host for the `rhost` binary, a real registry, base images from Debian packages.
+//!
+//! Nothing here is a double: the registry is `docker-registry`, images are pushed by `skopeo`, files come from Debian.
+//! What costs time is cached between runs in the user's cache directory, keyed by recipe and Debian version.
+mod base_image;
+mod cache;
+mod host;
+mod layout;
+mod registry;
+mod skip;
+
+pub use base_image::{Image, busybox, debian};
+pub use cache::cached;
+pub use host::{Ran, TestHost, rhost_binary};
+pub use layout::{Platform, write_layout};
+pub use registry::{LOGIN, Registry};
+pub use skip::{have, is_root, skip};

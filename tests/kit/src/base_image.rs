@@ -1,0 +1,171 @@
+//! Base images from Debian packages: `busybox` (amd64, arm64) and `debian` with a C compiler (this machine's architecture).
+//!
+//! No image registry is needed to test, only a Debian mirror, once. Packages of another architecture are fetched with
+//! apt's own machinery in private directories: the machine's package state is not touched.
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::json;
+
+use crate::cache::cached;
+use crate::layout::{Platform, write_layout};
+
+/// An image on disk: an OCI layout with one tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// The layout's directory. Shared between tests and runs: not to be written to.
+    pub layout: PathBuf,
+    /// The tag inside it.
+    pub tag: &'static str,
+}
+
+const TAG: &str = "latest";
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Debian's busybox-static with all applets as links, `/etc/passwd`, `/etc/group`, `/tmp` 1777; an index of linux/amd64
+/// and linux/arm64.
+///
+/// # Errors
+/// When packages cannot be fetched; the message has the tool's own words.
+pub fn busybox() -> Result<Image> {
+    let layout = cached(&format!("busybox-v1-debian{}", debian_version()?), |to| {
+        let scratch = tempfile::tempdir()?;
+        let mut tars = Vec::new();
+        for architecture in ["amd64", "arm64"] {
+            let deb = download("busybox-static", architecture, &scratch.path().join(architecture))?;
+            let root = scratch.path().join(format!("{architecture}-root"));
+            let tar = scratch.path().join(format!("{architecture}.tar"));
+            busybox_root(&deb, &root)?;
+            pack(&root, &tar)?;
+            tars.push((architecture, tar));
+        }
+        let config = json!({"Env": [PATH], "Cmd": ["sh"]});
+        let platforms: Vec<_> =
+            (tars.iter()).map(|(architecture, tar)| Platform { architecture, tar, config: config.clone() }).collect();
+        write_layout(to, TAG, &platforms)
+    })?;
+    Ok(Image { layout, tag: TAG })
+}
+
+/// Debian with apt, gcc, libc6-dev and make, for this machine's architecture (in an index of one).
+///
+/// # Errors
+/// When `mmdebstrap` fails; the message has its own words.
+pub fn debian() -> Result<Image> {
+    let architecture = output(Command::new("dpkg").arg("--print-architecture"))?.trim().to_owned();
+    let layout = cached(&format!("debian-v1-debian{}-{architecture}", debian_version()?), |to| {
+        let scratch = tempfile::tempdir()?;
+        let tar = scratch.path().join("debian.tar");
+        let mut command = Command::new("mmdebstrap");
+        command
+            .args(["--variant=apt", "--include=gcc,libc6-dev,make"])
+            .args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"])
+            .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
+            .arg(codename()?)
+            .arg(&tar)
+            .env("SOURCE_DATE_EPOCH", "1735689600");
+        output(&mut command)?;
+        let config = json!({"Env": [PATH], "Cmd": ["bash"]});
+        write_layout(to, TAG, &[Platform { architecture: &architecture, tar: &tar, config }])
+    })?;
+    Ok(Image { layout, tag: TAG })
+}
+
+/// Downloads the newest `package` of `architecture` into the new directory `dir`.
+fn download(package: &str, architecture: &str, dir: &Path) -> Result<PathBuf> {
+    for sub in ["state/lists/partial", "cache/archives/partial", "deb"] {
+        fs::create_dir_all(dir.join(sub))?;
+    }
+    let apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.current_dir(dir.join("deb")).arg("-qq");
+        for option in [
+            format!("Dir::State={}", dir.join("state").display()),
+            format!("Dir::Cache={}", dir.join("cache").display()),
+            "Dir::State::status=/dev/null".into(),
+            format!("APT::Architecture={architecture}"),
+            format!("APT::Architectures={architecture}"),
+            "APT::Sandbox::User=".into(),
+            "Acquire::Languages=none".into(),
+            "Acquire::Retries=3".into(),
+        ] {
+            command.args(["-o", &option]);
+        }
+        output(command.args(args))
+    };
+    apt(&["update"])?;
+    apt(&["download", package])?;
+    let entry = fs::read_dir(dir.join("deb"))?.next().with_context(|| format!("apt-get downloaded no `{package}`"))?;
+    Ok(entry?.path())
+}
+
+fn busybox_root(deb: &Path, root: &Path) -> Result<()> {
+    let unpacked = root.with_extension("deb-root");
+    output(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&unpacked))?;
+    for dir in ["bin", "dev", "etc", "home", "proc", "root", "sbin", "sys", "tmp", "usr/bin", "usr/sbin", "var/tmp"] {
+        fs::create_dir_all(root.join(dir))?;
+    }
+    let busybox = root.join("bin/busybox");
+    fs::copy(unpacked.join("bin/busybox"), &busybox)?;
+    fs::set_permissions(&busybox, fs::Permissions::from_mode(0o755))?;
+    for dir in ["tmp", "var/tmp"] {
+        fs::set_permissions(root.join(dir), fs::Permissions::from_mode(0o1777))?;
+    }
+    fs::set_permissions(root.join("root"), fs::Permissions::from_mode(0o700))?;
+    for applet in applets()? {
+        let (dir, name) = applet.rsplit_once('/').unwrap_or(("bin", &applet));
+        // Only plain names in the four directories: the list comes from a program.
+        if matches!(dir, "bin" | "sbin" | "usr/bin" | "usr/sbin") && name != "busybox" && !name.is_empty() {
+            symlink("/bin/busybox", root.join(dir).join(name))?;
+        }
+    }
+    fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n")?;
+    fs::write(root.join("etc/group"), "root:x:0:\ntty:x:5:\nnogroup:x:65534:\n")?;
+    Ok(())
+}
+
+/// The applets of Debian's busybox with their directories: the same for every architecture of one version.
+fn applets() -> Result<Vec<String>> {
+    let list = output(Command::new("busybox").arg("--list-full")).context("busybox-static must be installed")?;
+    Ok(list.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
+}
+
+/// A tar of `root` that depends on its contents only, all owned by root.
+fn pack(root: &Path, tar: &Path) -> Result<()> {
+    let mut command = Command::new("tar");
+    command.args(["--sort=name", "--mtime=@1735689600", "--owner=0", "--group=0", "--numeric-owner", "--format=pax"]);
+    command.args(["--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime,delete=mtime", "-C"]);
+    output(command.arg(root).arg("-cf").arg(tar).arg("."))?;
+    Ok(())
+}
+
+/// `12.11`: what the caches are keyed by.
+fn debian_version() -> Result<String> {
+    let text =
+        fs::read_to_string("/etc/debian_version").context("base images are made from Debian packages, on Debian")?;
+    let version: String =
+        text.trim().chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect();
+    ensure!(!version.is_empty(), "/etc/debian_version is empty");
+    Ok(version)
+}
+
+fn codename() -> Result<String> {
+    let text = fs::read_to_string("/etc/os-release")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    Ok(line.context("/etc/os-release has no VERSION_CODENAME")?.trim_matches('"').to_owned())
+}
+
+/// Standard output of a command that must succeed; its standard error is in the message if it does not.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let out = command.output().with_context(|| format!("running `{program}` (`cargo xtask setup` installs it)"))?;
+    if !out.status.success() {
+        let stderr = String::from_utf8_lossy(&out.stderr);
+        let tail: Vec<&str> = stderr.lines().rev().take(15).collect();
+        bail!("`{program}`: {}\n{}", out.status, tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+    }
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+}

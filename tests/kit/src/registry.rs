@@ -1,0 +1,157 @@
+//! `Registry`: a real `docker-registry` on an ephemeral loopback port, gone when it is dropped or its test dies.
+//!
+//! It listens on port 0 and its log tells the port: no port is guessed. A shell holds it by a pipe from this process, so
+//! that even a killed test leaves no server behind.
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+
+use crate::base_image::{Image, output};
+
+/// User and password of a registry that was started with [`Registry::start_with_login`].
+pub const LOGIN: (&str, &str) = ("builder", "letmein");
+/// The same for its file: bcrypt, the only form that the registry reads.
+const HTPASSWD: &str = "builder:$2b$04$8bNjMuV.O2QOEhhGXEL0jugPbQGJ55c5RD/MNGgwBXwdpG3iMlI8e\n";
+
+/// Ends with the registry when standard input ends.
+const KEEPER: &str = r#"docker-registry serve "$1" </dev/null & pid=$!; read -r _; kill "$pid"; wait "$pid""#;
+
+/// A running registry.
+#[derive(Debug)]
+pub struct Registry {
+    keeper: Child,
+    address: String,
+    login: bool,
+    dir: TempDir,
+}
+
+impl Registry {
+    /// An empty registry, open to all.
+    ///
+    /// # Errors
+    /// When `docker-registry` is not installed or does not come up; the message has its log.
+    pub fn start() -> Result<Self> {
+        Self::launch(false)
+    }
+
+    /// An empty registry that wants [`LOGIN`] for everything.
+    ///
+    /// # Errors
+    /// As [`Registry::start`].
+    pub fn start_with_login() -> Result<Self> {
+        Self::launch(true)
+    }
+
+    fn launch(login: bool) -> Result<Self> {
+        let dir = tempfile::tempdir()?;
+        let (storage, htpasswd) = (dir.path().join("storage"), dir.path().join("htpasswd"));
+        let mut config = format!(
+            "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {storage:?}}}, delete: {{enabled: true}}}}\n\
+             http: {{addr: \"127.0.0.1:0\", secret: test}}\n"
+        );
+        if login {
+            std::fs::write(&htpasswd, HTPASSWD)?;
+            config += &format!("auth: {{htpasswd: {{realm: tests, path: {htpasswd:?}}}}}\n");
+        }
+        let config_path = dir.path().join("config.yml");
+        std::fs::write(&config_path, config)?;
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "registry-keeper"])
+            .arg(&config_path)
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("starting docker-registry")?;
+        let mut log = BufReader::new(keeper.stderr.take().context("no log")?);
+        let mut said = String::new();
+        let port = loop {
+            let from = said.len();
+            if log.read_line(&mut said)? == 0 {
+                bail!("docker-registry did not come up:\n{said}");
+            }
+            let line = &said[from..];
+            if let Some(port) = line.split("listening on 127.0.0.1:").nth(1) {
+                break port.chars().take_while(char::is_ascii_digit).collect::<String>();
+            }
+            if line.contains("docker-registry: not found") {
+                bail!("docker-registry is not installed (`cargo xtask setup` installs it)");
+            }
+        };
+        // The rest of the log is read, so that the registry never waits for us.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Ok(Self { keeper, address: format!("127.0.0.1:{port}"), login, dir })
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// `127.0.0.1:PORT/image`.
+    pub fn name(&self, image: &str) -> String {
+        format!("{}/{image}", self.address)
+    }
+
+    /// Where the registry keeps its files, for tests that damage them:
+    /// `docker/registry/v2/blobs/sha256/ab/abcd…/data`.
+    pub fn storage(&self) -> PathBuf {
+        self.dir.path().join("storage")
+    }
+
+    /// The file that holds a blob. `digest` is `sha256:<hex>`.
+    pub fn blob_path(&self, digest: &str) -> PathBuf {
+        let hex = digest.trim_start_matches("sha256:");
+        let short = hex.get(..2).unwrap_or_default();
+        self.storage().join("docker/registry/v2/blobs/sha256").join(short).join(hex).join("data")
+    }
+
+    /// Pushes `image` as `name` (`library/busybox:latest`), all its platforms, with skopeo. Returns its full name.
+    ///
+    /// # Errors
+    /// Those of `skopeo`.
+    pub fn push(&self, image: &Image, name: &str) -> Result<String> {
+        self.push_layout(&image.layout, image.tag, name)
+    }
+
+    /// Pushes what `tag` names in the OCI layout `layout` as `name`. Returns its full name.
+    ///
+    /// # Errors
+    /// Those of `skopeo`.
+    pub fn push_layout(&self, layout: &Path, tag: &str, name: &str) -> Result<String> {
+        let full = self.name(name);
+        let mut command = Command::new("skopeo");
+        command.args([
+            "--insecure-policy",
+            "copy",
+            "--quiet",
+            "--all",
+            "--preserve-digests",
+            "--dest-tls-verify=false",
+        ]);
+        if self.login {
+            command.arg(format!("--dest-creds={}:{}", LOGIN.0, LOGIN.1));
+        }
+        output(command.arg(format!("oci:{}:{tag}", layout.display())).arg(format!("docker://{full}")))?;
+        Ok(full)
+    }
+
+    /// A `config.json` of docker's form with [`LOGIN`] for this registry.
+    pub fn docker_config(&self) -> String {
+        // base64 of `builder:letmein`.
+        serde_json::json!({"auths": {self.address(): {"auth": "YnVpbGRlcjpsZXRtZWlu"}}}).to_string()
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // The end of its input tells the keeper to end the registry.
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
