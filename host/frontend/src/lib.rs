@@ -1,2 +1,25 @@
-//! Frontends: WASM components in a sandbox. See ARCHITECTURE.md.
+//! Frontends: WebAssembly components that turn a build file into a graph, in a sandbox.
+//!
+//! A guest has no preopens, no sockets, no clock, no randomness, no environment: its imports are the `rhost:*` interfaces and
+//! nothing else. Its answer is a function of (component digest, invocation, answers of the host). It is hostile until checked: memory,
+//! computing time, stack, handles and payloads are bounded, every operation is validated where it is made, and machine code comes only
+//! from the private cache that this crate fills.
+//!
+//! One module per released WIT version (`v0_1`); [`FrontendHost`] is the port that all of them translate to.
+mod compile;
+mod engine;
+mod error;
+mod frontend;
+mod host;
+mod limits;
 mod v0_1;
+
+pub use compile::{CompileLimits, Compiler, compile_main};
+pub use engine::{Allocation, Engine, EngineError};
+pub use error::{Identity, LoadError, RunError, Stop};
+pub use frontend::Frontend;
+pub use host::{
+    ByteRange, Diagnostic, FileKind, FileStat, FrontendHost, HostError, ImageQuery, Invocation, Level, Mark, Outcome,
+    Range, Report, ResolveMode, ResolvedImage, Severity, SolvedTree, SourceText, Target,
+};
+pub use limits::Limits;

@@ -1,0 +1,256 @@
+//! From a component to machine code, and the private cache of it.
+//!
+//! The compiler is large and eats hostile input, so it runs in a child process with limits on memory and time. What it answers is
+//! stored under (digest of the component, everything that the code depends on) in a directory that only its owner can write, with
+//! a checksum: machine code has no sandbox before it runs, so it is loaded from nowhere else.
+use std::ffi::OsString;
+use std::hash::{Hash, Hasher};
+use std::io::{Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use rhost_llb::Digest;
+use tokio::io::AsyncWriteExt;
+use wasmtime::component::Component;
+
+use crate::engine::{Engine, config};
+use crate::error::{Identity, LoadError};
+
+/// Where compiled frontends are kept and how they are made.
+#[derive(Debug, Clone)]
+pub struct Compiler {
+    /// A directory for this alone, made when absent. Must belong to us and be writable by nobody else.
+    pub cache: PathBuf,
+    /// A command that calls [`compile_main`] and nothing else: this program with arguments that make it do so.
+    pub command: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Bounds on it.
+    pub limits: CompileLimits,
+}
+
+/// Bounds on the compiling child.
+#[derive(Debug, Clone, Copy)]
+pub struct CompileLimits {
+    /// Bytes of the component.
+    pub component: usize,
+    /// Bytes of address space.
+    pub memory: u64,
+    /// Seconds of processor time, and of waiting.
+    pub seconds: u64,
+}
+
+impl Default for CompileLimits {
+    /// 64 MiB, 3 GiB (a JavaScript guest takes 560 MB), two minutes.
+    fn default() -> Self {
+        Self { component: 64 << 20, memory: 3 << 30, seconds: 120 }
+    }
+}
+
+/// An entry starts with the hex sha256 of the code that follows.
+const CHECKSUM: usize = 64;
+
+impl Compiler {
+    /// The component's code: from the cache, else compiled in a child and cached.
+    pub(crate) async fn component(
+        &self,
+        engine: &Engine,
+        identity: &Identity,
+        bytes: &[u8],
+    ) -> Result<Component, LoadError> {
+        look_at(identity, bytes, self.limits.component)?;
+        self.prepare_cache()?;
+        let path = self.cache.join(entry_name(engine, &identity.digest));
+        if let Some(component) = read_entry(engine, &path) {
+            return Ok(component);
+        }
+        let code = self.compile_in_child(identity, bytes).await?;
+        let component = deserialize(engine, &code).map_err(|reason| LoadError::Compile {
+            identity: identity.clone(),
+            reason: format!("the result does not load: {reason}"),
+        })?;
+        if let Err(error) = write_entry(&path, &code) {
+            tracing::warn!("compiled frontend not cached at {}: {error}", path.display());
+        }
+        Ok(component)
+    }
+
+    fn prepare_cache(&self) -> Result<(), LoadError> {
+        let refuse = |reason: String| LoadError::CacheNotPrivate { path: self.cache.clone(), reason };
+        if let Err(error) = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&self.cache) {
+            return Err(refuse(error.to_string()));
+        }
+        let facts = std::fs::symlink_metadata(&self.cache).map_err(|error| refuse(error.to_string()))?;
+        let us = rustix::process::geteuid().as_raw();
+        if !facts.is_dir() {
+            return Err(refuse("it is no directory".into()));
+        }
+        if facts.uid() != us {
+            return Err(refuse(format!("it belongs to uid {}, we are {us}", facts.uid())));
+        }
+        if facts.mode() & 0o022 != 0 {
+            return Err(refuse(format!("others may write to it (mode {:03o})", facts.mode() & 0o777)));
+        }
+        Ok(())
+    }
+
+    async fn compile_in_child(&self, identity: &Identity, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
+        let refuse = |reason: String| LoadError::Compile { identity: identity.clone(), reason };
+        let mut child = tokio::process::Command::new(&self.command)
+            .args(&self.arguments)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| refuse(format!("starting {}: {error}", self.command.display())))?;
+        let mut stdin = child.stdin.take().ok_or_else(|| refuse("the compiler has no input".into()))?;
+        let mut message = Vec::with_capacity(bytes.len() + 16);
+        message.extend(self.limits.memory.to_le_bytes());
+        message.extend(self.limits.seconds.to_le_bytes());
+        message.extend(bytes);
+        let feed = async move {
+            // A child that dies early says why on its standard error.
+            let _ = stdin.write_all(&message).await;
+            drop(stdin);
+        };
+        let wait = async { tokio::join!(feed, child.wait_with_output()).1 };
+        let output = tokio::time::timeout(Duration::from_secs(self.limits.seconds + 5), wait)
+            .await
+            .map_err(|_| refuse(format!("it took longer than {} s", self.limits.seconds)))?
+            .map_err(|error| refuse(error.to_string()))?;
+        let words = String::from_utf8_lossy(&output.stderr);
+        let words: String = words.trim().chars().take(2000).collect();
+        match output.status.code() {
+            Some(0) => Ok(output.stdout),
+            Some(INVALID) => Err(LoadError::NotAComponent { identity: identity.clone(), found: words }),
+            _ => {
+                use std::os::unix::process::ExitStatusExt;
+                let how = match output.status.signal() {
+                    Some(libc::SIGXCPU | libc::SIGKILL) => {
+                        format!("stopped after {} s of processor time", self.limits.seconds)
+                    }
+                    Some(libc::SIGABRT) => {
+                        format!("more than {} MiB of memory, or a bug of the compiler", self.limits.memory >> 20)
+                    }
+                    Some(signal) => format!("the compiler died of signal {signal}"),
+                    None => output.status.to_string(),
+                };
+                Err(refuse(if words.is_empty() { how } else { format!("{how}: {words}") }))
+            }
+        }
+    }
+}
+
+/// Exit code of the child for bytes that are no valid component.
+const INVALID: i32 = 3;
+
+/// The compiling child: limits and a component on standard input, code on standard output. Ends the process. To be called first
+/// thing in `main` when the program was started by [`Compiler::command`]: it sets limits for the whole process.
+pub fn compile_main() -> ! {
+    let code = match compile_child() {
+        Ok(()) => 0,
+        Err((code, reason)) => {
+            eprintln!("{reason}");
+            code
+        }
+    };
+    std::process::exit(code)
+}
+
+fn compile_child() -> Result<(), (i32, String)> {
+    let broken = |error: &dyn std::fmt::Display| (1, error.to_string());
+    let mut header = [0; 16];
+    let mut stdin = std::io::stdin().lock();
+    stdin.read_exact(&mut header).map_err(|error| broken(&error))?;
+    let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| header[at + index]));
+    for (resource, limit) in [
+        (rustix::process::Resource::As, number(0)),
+        (rustix::process::Resource::Cpu, number(8)),
+        (rustix::process::Resource::Core, 0),
+    ] {
+        let limit = rustix::process::Rlimit { current: Some(limit), maximum: Some(limit) };
+        rustix::process::setrlimit(resource, limit).map_err(|error| broken(&format!("setting a limit: {error}")))?;
+    }
+    let mut bytes = Vec::new();
+    stdin.read_to_end(&mut bytes).map_err(|error| broken(&error))?;
+    let engine = wasmtime::Engine::new(&config(None)).map_err(|error| broken(&format!("{error:#}")))?;
+    let code = engine.precompile_component(&bytes).map_err(|error| (INVALID, format!("{error:#}")))?;
+    std::io::stdout().lock().write_all(&code).map_err(|error| broken(&error))
+}
+
+/// Refuses early what is no component.
+fn look_at(identity: &Identity, bytes: &[u8], limit: usize) -> Result<(), LoadError> {
+    let not = |found: String| LoadError::NotAComponent { identity: identity.clone(), found };
+    if bytes.len() > limit {
+        return Err(not(format!("{} MiB (limit: {} MiB)", bytes.len() >> 20, limit >> 20)));
+    }
+    if bytes.starts_with(b"\x7fELF") || wasmtime::Engine::detect_precompiled(bytes).is_some() {
+        return Err(LoadError::Precompiled { identity: identity.clone() });
+    }
+    match bytes {
+        [b'\0', b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => {
+            Err(not("it is a core module; make a component of it (`wasm-tools component new`)".into()))
+        }
+        [b'\0', b'a', b's', b'm', ..] => Err(not("it is WebAssembly of an unknown version".into())),
+        [] => Err(not("it is empty".into())),
+        _ => Err(not("it is not WebAssembly at all".into())),
+    }
+}
+
+/// Named by the component and by all that the code depends on.
+fn entry_name(engine: &Engine, digest: &Digest) -> String {
+    struct Collect(rhost_llb::Hasher);
+    impl Hasher for Collect {
+        fn finish(&self) -> u64 {
+            0
+        }
+        fn write(&mut self, bytes: &[u8]) {
+            self.0.update(bytes);
+        }
+    }
+    let mut collect = Collect(rhost_llb::Hasher::new());
+    engine.wasmtime().precompile_compatibility_hash().hash(&mut collect);
+    format!("{}-{}.code", digest.hex(), collect.0.finish().hex())
+}
+
+/// Whatever is wrong with an entry, it is as if there were none.
+fn read_entry(engine: &Engine, path: &Path) -> Option<Component> {
+    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path).ok()?;
+    let facts = file.metadata().ok()?;
+    if !facts.is_file() || facts.uid() != rustix::process::geteuid().as_raw() || facts.mode() & 0o022 != 0 {
+        return None;
+    }
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).ok()?;
+    let (sum, code) = bytes.split_at_checked(CHECKSUM)?;
+    if checksum(code) != sum {
+        return None;
+    }
+    deserialize(engine, code).ok()
+}
+
+fn write_entry(path: &Path, code: &[u8]) -> std::io::Result<()> {
+    // Two processes may write the same entry at once: each its own file, the last rename stays.
+    let part = path.with_extension(format!("{}.part", std::process::id()));
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
+    file.write_all(&checksum(code))?;
+    file.write_all(code)?;
+    drop(file);
+    std::fs::rename(part, path)
+}
+
+fn checksum(code: &[u8]) -> Vec<u8> {
+    Digest::of(code).hex().into_bytes()
+}
+
+fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {
+    // SAFETY: `code` was made by wasmtime in a child of this very program, either just now or earlier by this user: it comes
+    // from a file in a directory that only we can write, and its checksum is right. Nothing else reaches this function.
+    // wasmtime itself checks that version, settings and processor features fit.
+    unsafe { Component::deserialize(engine.wasmtime(), code) }.map_err(|error| format!("{error:#}"))
+}

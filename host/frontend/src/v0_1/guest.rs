@@ -1,0 +1,159 @@
+//! What the host keeps of one run of a guest: its handles, its graph, its budgets. A guest that passes a budget is stopped by a
+//! [`Stop`] that travels as wasmtime's error.
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rhost_llb::GraphBuilder;
+use tokio::sync::Semaphore;
+use wasmtime::component::ResourceTable;
+
+use crate::error::Stop;
+use crate::host::{FrontendHost, Invocation, Report};
+use crate::limits::{Limits, TICK};
+
+/// Promises at work at once; the others wait their turn.
+const CONCURRENT_PROMISES: usize = 64;
+/// Build files and the like that a guest may register.
+const SOURCE_MAPS: usize = 1_000;
+
+/// One run.
+pub(crate) struct Guest {
+    pub table: ResourceTable,
+    pub graph: GraphBuilder,
+    pub host: Arc<dyn FrontendHost>,
+    pub invocation: Invocation,
+    pub limits: Limits,
+    pub turns: Arc<Semaphore>,
+    /// Last line of level `error`: where a panic leaves its words.
+    pub last_words: Option<String>,
+    /// Findings of severity `error`.
+    pub errors: usize,
+    /// Why memory was refused, if it was.
+    pub denied_memory: Option<usize>,
+    computed: Duration,
+    memory: usize,
+    handed_over: usize,
+    promises: usize,
+    source_maps: usize,
+    reports: usize,
+    report_bytes: usize,
+}
+
+impl Guest {
+    pub fn new(host: Arc<dyn FrontendHost>, invocation: Invocation, limits: &Limits) -> Self {
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(limits.handles);
+        Self {
+            table,
+            graph: GraphBuilder::new(invocation.build_platform.clone(), limits.graph),
+            host,
+            invocation,
+            limits: limits.clone(),
+            turns: Arc::new(Semaphore::new(CONCURRENT_PROMISES)),
+            last_words: None,
+            errors: 0,
+            denied_memory: None,
+            computed: Duration::ZERO,
+            memory: 0,
+            handed_over: 0,
+            promises: 0,
+            source_maps: 0,
+            reports: 0,
+            report_bytes: 0,
+        }
+    }
+
+    /// Called once per tick in which the guest ran; says whether it may go on.
+    pub fn tick(&mut self) -> Result<(), Stop> {
+        self.spend(TICK)
+    }
+
+    /// Does work for the guest on its time.
+    pub fn on_its_time<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> Result<T, Stop> {
+        let start = Instant::now();
+        let answer = work(self);
+        self.spend(start.elapsed())?;
+        Ok(answer)
+    }
+
+    fn spend(&mut self, time: Duration) -> Result<(), Stop> {
+        self.computed += time;
+        if self.computed > self.limits.compute {
+            return Err(Stop::Time { limit: self.limits.compute });
+        }
+        Ok(())
+    }
+
+    /// Takes note of bytes that the guest leaves with the host.
+    pub fn hand_over(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.handed_over = self.handed_over.saturating_add(bytes);
+        let limit = self.limits.handed_over;
+        bound(self.handed_over, limit, "it handed over too many bytes")
+    }
+
+    /// Takes note of a promise.
+    pub fn promise(&mut self) -> Result<(), Stop> {
+        self.promises += 1;
+        bound(self.promises, self.limits.promises, "it started too many resolves and solves")
+    }
+
+    /// Takes note of a source map.
+    pub fn source_map(&mut self) -> Result<(), Stop> {
+        self.source_maps += 1;
+        bound(self.source_maps, SOURCE_MAPS, "it made too many source maps")
+    }
+
+    /// Passes something on to the user, up to a volume; says once that there was more.
+    pub fn report(&mut self, report: Report, bytes: usize) {
+        let full =
+            |guest: &Self| guest.reports > guest.limits.reports || guest.report_bytes > guest.limits.report_bytes;
+        if full(self) {
+            return;
+        }
+        self.reports += 1;
+        self.report_bytes = self.report_bytes.saturating_add(bytes);
+        if full(self) {
+            let message = "the frontend's further output is dropped: it wrote too much".to_owned();
+            self.host.report(Report::Log { level: crate::Level::Warn, message });
+        } else {
+            self.host.report(report);
+        }
+    }
+}
+
+/// Refuses what is more than `limit`.
+pub(super) fn bound(count: usize, limit: usize, what: &str) -> Result<(), Stop> {
+    if count > limit { Err(Stop::Limit { what: what.to_owned(), limit }) } else { Ok(()) }
+}
+
+/// One budget over all memories of the component.
+impl wasmtime::ResourceLimiter for Guest {
+    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        let total = self.memory.saturating_sub(current).saturating_add(desired);
+        if total > self.limits.memory {
+            self.denied_memory = Some(total);
+            return Ok(false);
+        }
+        self.memory = total;
+        Ok(true)
+    }
+
+    fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
+        Ok(desired <= self.limits.table_elements && maximum.is_none_or(|maximum| desired <= maximum))
+    }
+
+    fn instances(&self) -> usize {
+        64
+    }
+
+    fn memories(&self) -> usize {
+        8
+    }
+
+    fn tables(&self) -> usize {
+        64
+    }
+}
