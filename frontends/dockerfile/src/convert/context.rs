@@ -199,7 +199,7 @@ pub enum Loading {
     /// Known at once.
     Ready(Box<Loaded>),
     /// An image whose config is being resolved.
-    Image { ticket: Ticket, context: NamedContext, reference: Reference, store: Option<String> },
+    Image { ticket: Ticket, context: NamedContext, reference: Reference, shown: String, store: Option<String> },
 }
 
 /// A named context that is there.
@@ -276,9 +276,9 @@ impl NamedContext {
                     return ready(State::new(None, None), None, None);
                 }
                 let reference = Reference::parse(text).map_err(|e| ConvertError::option(&key, e.to_string()))?.tagged();
-                let ticket =
-                    self.request(host, reference.to_string(), &reference.to_string(), None, options.resolve_mode);
-                Ok(Loading::Image { ticket, context: self, reference, store: None })
+                let ticket = self.request(host, reference.to_string(), text, None, options.resolve_mode);
+                let shown = text.to_owned();
+                Ok(Loading::Image { ticket, context: self, reference, shown, store: None })
             }
             "oci-layout" => {
                 let text = rest.trim_start_matches("//");
@@ -292,7 +292,7 @@ impl NamedContext {
                     .map_err(|e| ConvertError::option(&key, e.to_string()))?;
                 let text = reference.to_string();
                 let ticket = self.request(host, text.clone(), &text, Some(store.clone()), ResolveMode::Default);
-                Ok(Loading::Image { ticket, context: self, reference, store: Some(store) })
+                Ok(Loading::Image { ticket, context: self, reference, shown: text, store: Some(store) })
             }
             "local" => {
                 let session = session(host, options, rest);
@@ -363,9 +363,9 @@ impl Loading {
     /// # Errors
     /// When its image cannot be resolved.
     pub fn finish(self, host: &dyn Host, graph: &mut Graph) -> Result<Loaded, ConvertError> {
-        let (ticket, context, reference, store) = match self {
+        let (ticket, context, reference, shown, store) = match self {
             Self::Ready(loaded) => return Ok(*loaded),
-            Self::Image { ticket, context, reference, store } => (ticket, context, reference, store),
+            Self::Image { ticket, context, reference, shown, store } => (ticket, context, reference, shown, store),
         };
         let key = format!("context:{}", context.name);
         let resolved =
@@ -383,7 +383,7 @@ impl Loading {
             }
             None => {
                 image.created = None;
-                (format!("docker-image://{}", resolved.reference), format!("[context {}] {reference}", context.name))
+                (format!("docker-image://{}", resolved.reference), format!("[context {}] {shown}", context.name))
             }
         };
         let op = Op::Source(Source { identifier, attrs, platform: Some(context.platform.clone()) });

@@ -258,7 +258,7 @@ pub enum MountKind {
     },
     /// A secret as a file.
     Secret(Access),
-    /// An SSH agent; an empty `dest` is chosen by LLB's rule (spec A.3).
+    /// An SSH agent; an empty `dest` is chosen by LLB's rule (spec A.3), an empty id means `default`.
     Ssh(Access),
 }
 

@@ -276,8 +276,8 @@ fn add_agent(mount: &instruction::Mount, out: &mut Mounts) -> Result<(), Convert
     if !mount.source.is_empty() {
         return Err(ConvertError::instruction("--mount=type=ssh does not take a source"));
     }
-    let id = if mount.id.is_empty() { "default".to_owned() } else { mount.id.clone() };
-    out.mounts.push(Mount { dest: mount.target.clone(), kind: MountKind::Ssh(access(mount, id, 0o600)) });
+    let access = access(mount, mount.id.clone(), 0o600);
+    out.mounts.push(Mount { dest: mount.target.clone(), kind: MountKind::Ssh(access) });
     Ok(())
 }
 

@@ -423,6 +423,9 @@ impl Converter<'_> {
         let name = self.stages[id].base_name.clone();
         let reference = Reference::parse(&name).map_err(|e| ConvertError::instruction(e.to_string()))?.tagged();
         if !wanted {
+            // A stage that is needed only through a trigger is looked at twice; BuildKit counts its FROM each time.
+            let stage = &mut self.stages[id];
+            stage.command_index += usize::from(stage.command_total > 0);
             return Ok(None);
         }
         let platform = self.stages[id].platform.clone().unwrap_or_else(|| self.target_platform.clone());

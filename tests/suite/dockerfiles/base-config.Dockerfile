@@ -1,0 +1,4 @@
+FROM rich
+RUN echo $FOO
+COPY a /a
+CMD ["x"]

@@ -1,0 +1,14 @@
+FROM busybox AS a
+ARG X=1
+ENV E=$X
+RUN echo 1
+FROM a AS b
+ARG X
+ARG Q
+RUN echo 2 $X
+FROM b AS c
+ARG X=3
+RUN echo 3
+CMD c
+FROM c
+ENTRYPOINT e

@@ -1,0 +1,2 @@
+FROM empty
+COPY a /a

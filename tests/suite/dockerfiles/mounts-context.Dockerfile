@@ -1,0 +1,3 @@
+FROM busybox
+COPY a /a
+RUN --mount=target=/ctx cat /ctx/b

@@ -1,0 +1,2 @@
+FROM nopath
+RUN echo $PATH $X

@@ -1,0 +1,4 @@
+FROM onbuild
+RUN echo child
+FROM onbuild AS two
+COPY b /b

@@ -1,0 +1,4 @@
+FROM scratch
+COPY busybox /bin/
+WORKDIR /y
+RUN ["/bin/busybox", "true"]

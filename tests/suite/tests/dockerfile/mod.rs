@@ -1,0 +1,236 @@
+//! The Dockerfile frontend against BuildKit's: for every case of `dockerfiles/cases.txt` the same vertices, digest by digest, the
+//! same display names and places, and the same image config, byte for byte. The answers of BuildKit lie in `dockerfiles/golden`;
+//! `dockerfiles/README.md` says how they are made.
+
+mod adapter;
+mod recorded;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use recorded::RecordedHost;
+use rhost_dockerfile::convert::{ConvertError, Target};
+use rhost_llb::{Definition, OpMetadata};
+use serde_json::Value;
+
+struct Case {
+    name: String,
+    file: String,
+    options: Vec<(String, String)>,
+    context: String,
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("dockerfiles")
+}
+
+fn cases() -> Vec<Case> {
+    let text = std::fs::read_to_string(folder().join("cases.txt")).unwrap();
+    text.lines()
+        .filter(|l| !l.starts_with('#') && !l.trim().is_empty())
+        .map(|line| {
+            let mut words = line.split_whitespace();
+            let (name, file) = (words.next().unwrap().to_owned(), words.next().unwrap());
+            let mut case =
+                Case { name, file: format!("{file}.Dockerfile"), options: Vec::new(), context: "context".into() };
+            for word in words {
+                let (key, value) = word.split_once('=').unwrap();
+                match key {
+                    "@context" => value.clone_into(&mut case.context),
+                    _ => case.options.push((key.to_owned(), value.to_owned())),
+                }
+            }
+            case
+        })
+        .collect()
+}
+
+fn host(case: &Case, session: &str) -> RecordedHost {
+    let folder = folder();
+    let mut host = RecordedHost::new(&folder);
+    session.clone_into(&mut host.session);
+    host.options.clone_from(&case.options);
+    host.options.push(("filename".into(), case.file.clone()));
+    host.locals.insert("dockerfile".into(), folder.clone());
+    host.locals.insert("context".into(), folder.join(&case.context));
+    for name in case.options.iter().filter_map(|(_, v)| v.strip_prefix("local:")) {
+        host.locals.insert(name.to_owned(), folder.join("context-ignore"));
+    }
+    host
+}
+
+/// What differs, as text; empty if nothing does.
+fn check(case: &Case) -> Vec<String> {
+    let golden = std::fs::read(folder().join("golden").join(format!("{}.json", case.name))).unwrap();
+    let golden: Value = serde_json::from_slice(&golden).unwrap();
+    let host = host(case, golden["session"].as_str().unwrap());
+    let mut faults = Vec::new();
+    let wanted_error = golden["error"].as_str().unwrap_or_default();
+    let built = match rhost_dockerfile::convert::build(&host) {
+        Ok(built) if wanted_error.is_empty() => built,
+        Ok(_) => return vec![format!("should fail: {wanted_error}")],
+        Err(_) if !wanted_error.is_empty() => return faults,
+        Err(error) => return vec![format!("fails: {error}")],
+    };
+    for target in &built.targets {
+        let key = if built.multi_platform { target.id.as_str() } else { "" };
+        let suffix = if built.multi_platform { format!("/{key}") } else { String::new() };
+        let metadata = |name: &str| golden["metadata"].get(format!("{name}{suffix}")).and_then(Value::as_str);
+        let mut same = |what: &str, ours: Option<&str>, wanted: Option<&str>| {
+            if ours != wanted {
+                faults.push(format!("{key} {what}\n   ours {ours:?}\n wanted {wanted:?}"));
+            }
+        };
+        same("config", Some(&target.config), metadata("containerimage.config"));
+        same("base config", target.base_config.as_deref(), metadata("containerimage.base.config"));
+        same("epoch", target.epoch.map(|e| e.to_string()).as_deref(), metadata("source.date.epoch"));
+        let definition = adapter::marshal(target, &built.source, &target.platform).unwrap();
+        compare(target, &definition, &golden["defs"][key], &mut faults);
+    }
+    faults
+}
+
+fn compare(target: &Target, ours: &Definition, golden: &Value, faults: &mut Vec<String>) {
+    let Some(wanted) = golden["ops"].as_object() else {
+        if !ours.is_empty() {
+            faults.push(format!("{}: an empty result was wanted", target.id));
+        }
+        return;
+    };
+    let json = ours.to_json().unwrap();
+    let have: BTreeSet<&str> = json["def"].as_object().unwrap().keys().map(String::as_str).collect();
+    for digest in have.iter().filter(|d| !wanted.contains_key(**d)) {
+        let name = &json["metadata"][digest]["description"]["llb.customname"];
+        faults.push(format!("only ours   {digest} {name} {}", json["def"][digest]));
+    }
+    for (digest, op) in wanted.iter().filter(|(d, _)| !have.contains(d.as_str())) {
+        let name = &golden["metadata"][digest]["description"]["llb.customname"];
+        faults.push(format!("only BuildKit {digest} {name} {op}"));
+    }
+    for (digest, metadata) in &ours.metadata {
+        let digest = digest.to_string();
+        let theirs = &golden["metadata"][&digest];
+        if wanted.contains_key(&digest) {
+            said(&digest, metadata, theirs, faults);
+        }
+    }
+    let locations: BTreeMap<String, Vec<Vec<(i32, i32)>>> = ours
+        .source
+        .iter()
+        .flat_map(|s| &s.locations)
+        .map(|(digest, all)| {
+            let line = |p: &Option<rhost_llb::Position>| p.as_ref().map_or(0, |p| p.line);
+            let all = all.locations.iter().map(|l| l.ranges.iter().map(|r| (line(&r.start), line(&r.end))).collect());
+            (digest.to_string(), all.collect())
+        })
+        .collect();
+    for (digest, ours) in locations.iter().filter(|(d, _)| wanted.contains_key(*d)) {
+        let theirs: Vec<Vec<(i32, i32)>> =
+            serde_json::from_value(golden["locations"][digest].clone()).unwrap_or_default();
+        if *ours != theirs {
+            faults.push(format!("places of {digest}\n   ours {ours:?}\n wanted {theirs:?}"));
+        }
+    }
+}
+
+/// Compares what is said about a vertex. Ids of progress groups are random.
+fn said(digest: &str, ours: &OpMetadata, theirs: &Value, faults: &mut Vec<String>) {
+    let description: BTreeMap<String, String> =
+        serde_json::from_value(theirs["description"].clone()).unwrap_or_default();
+    if ours.description != description {
+        faults.push(format!("description of {digest}\n   ours {:?}\n wanted {description:?}", ours.description));
+    }
+    let group = theirs
+        .get("progress_group")
+        .map(|g| (g["name"].as_str().unwrap_or_default().to_owned(), g["weak"].as_bool().unwrap_or_default()));
+    let our_group = ours.progress_group.as_ref().map(|g| (g.name.clone(), g.weak));
+    if our_group != group {
+        faults.push(format!("progress group of {digest}\n   ours {our_group:?}\n wanted {group:?}"));
+    }
+    if ours.ignore_cache != theirs["ignore_cache"].as_bool().unwrap_or_default() {
+        faults.push(format!("ignore_cache of {digest} is {}", ours.ignore_cache));
+    }
+    let limited = theirs.get("linux_resources").is_some();
+    if ours.linux_resources.is_some() != limited {
+        faults.push(format!("limits of {digest}: BuildKit has {}", theirs["linux_resources"]));
+    }
+}
+
+#[test]
+fn equals_buildkit() {
+    let mut report = String::new();
+    let all = cases();
+    for case in &all {
+        let faults = check(case);
+        if !faults.is_empty() {
+            report.push_str(&format!("== {}\n{}\n", case.name, faults.join("\n")));
+        }
+    }
+    let count = report.matches("== ").count();
+    assert!(report.is_empty(), "{report}\n{count} of {} cases differ", all.len());
+}
+
+#[test]
+fn every_golden_answer_has_a_case() {
+    let cases: BTreeSet<String> = cases().into_iter().map(|c| format!("{}.json", c.name)).collect();
+    let files =
+        std::fs::read_dir(folder().join("golden")).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap());
+    assert_eq!(files.collect::<BTreeSet<_>>(), cases);
+}
+
+/// Converts a text that is not in the folder.
+fn refused(text: &str) -> ConvertError {
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let dir = std::env::temp_dir().join(format!("rhost-dockerfile-{}-{number}", std::process::id()));
+    std::fs::create_dir_all(&dir).unwrap();
+    std::fs::write(dir.join("Dockerfile"), text).unwrap();
+    let case = Case { name: String::new(), file: "Dockerfile".into(), options: Vec::new(), context: "context".into() };
+    let mut host = host(&case, "s");
+    host.locals.insert("dockerfile".into(), dir.clone());
+    let result = rhost_dockerfile::convert::build(&host);
+    std::fs::remove_dir_all(dir).unwrap();
+    result.err().unwrap_or_else(|| panic!("should be refused: {text}"))
+}
+
+#[test]
+fn refusals_say_where() {
+    for (text, wanted) in [
+        ("FROM busybox\nRUN --device=x true", "Dockerfile:2: RUN --device=x is not supported yet"),
+        ("FROM busybox\n\nADD git://x/y /z", "Dockerfile:3: ADD of a git repository (git://x/y) is not supported yet"),
+        ("FROM busybox\nADD --keep-git-dir=true a /z", "Dockerfile:2: ADD --keep-git-dir is not supported yet"),
+        ("FROM busybox\nCOPY git@h:x /z", "Dockerfile:2: COPY git@h:x: only ADD takes a git repository"),
+        ("FROM busybox\nCOPY https://h/x /z", "Dockerfile:2: COPY https://h/x: only ADD takes a URL"),
+        ("FROM busybox\nCOPY --chmod=9 a /z", "Dockerfile:2: --chmod=9: wanted octal digits"),
+        ("FROM nowhere", "Dockerfile:1: cannot resolve the image `nowhere:latest`"),
+        ("FROM $X", "Dockerfile:1: the base `$X` expands to nothing"),
+        ("FROM --platform=$X busybox", "Dockerfile:1: the platform `$X` expands to nothing"),
+        ("FROM busybox\nSTOPSIGNAL NOPE", "Dockerfile:2: STOPSIGNAL: there is no signal `NOPE`"),
+        ("FROM busybox\nEXPOSE x", "Dockerfile:2: EXPOSE x: the port is no number"),
+        (
+            "FROM busybox AS a\nCOPY --from=b /x /y\nFROM a AS b",
+            "Dockerfile:2: COPY --from=b: the stage must be defined",
+        ),
+        ("FROM busybox AS a\nCOPY --from=a /x /y", "Dockerfile:1: stage `a` depends on itself"),
+        ("FROM busybox\nCOPY --from=$X /x /y", "Dockerfile:2: --from=$X does not expand variables"),
+        ("FROM busybox\nCOPY --from=7 /x /y", "Dockerfile:2: --from=7: there is no stage with this number"),
+        ("FROM Busybox", "Dockerfile:1: `Busybox` is no image reference"),
+        ("ARG X=1", "no FROM"),
+    ] {
+        let error = refused(text).to_string();
+        assert!(error.contains(wanted), "{text}\n  wanted {wanted}\n  got    {error}");
+    }
+}
+
+#[test]
+fn an_unknown_target_is_refused_with_the_known_ones() {
+    let case = Case {
+        name: String::new(),
+        file: "stages.Dockerfile".into(),
+        options: vec![("target".into(), "nope".into())],
+        context: "context".into(),
+    };
+    let error = rhost_dockerfile::convert::build(&host(&case, "s")).unwrap_err().to_string();
+    assert!(error.contains("there is no stage `nope`: there are build, unused, files, final"), "{error}");
+}

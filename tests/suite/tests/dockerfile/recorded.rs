@@ -1,0 +1,85 @@
+//! A host that answers with what a BuildKit daemon had: files of a folder, recorded image configs, its session id.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rhost_dockerfile::convert::graph::{Graph, Op, Output, Platform};
+use rhost_dockerfile::host::{Host, HostError, ImageConfigRequest, ResolvedImage, Ticket, Warning};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Recorded {
+    digest: String,
+    config: String,
+}
+
+/// Answers from a folder.
+pub struct RecordedHost {
+    pub options: Vec<(String, String)>,
+    pub session: String,
+    /// Where local sources lie.
+    pub locals: BTreeMap<String, PathBuf>,
+    images: BTreeMap<String, BTreeMap<String, Recorded>>,
+    requests: RefCell<Vec<ImageConfigRequest>>,
+}
+
+impl RecordedHost {
+    pub fn new(folder: &Path) -> Self {
+        let images = std::fs::read(folder.join("golden-images.json")).unwrap();
+        Self {
+            options: Vec::new(),
+            session: String::new(),
+            locals: BTreeMap::new(),
+            images: serde_json::from_slice(&images).unwrap(),
+            requests: RefCell::default(),
+        }
+    }
+}
+
+impl Host for RecordedHost {
+    fn options(&self) -> Vec<(String, String)> {
+        self.options.clone()
+    }
+
+    fn build_platform(&self) -> Platform {
+        Platform { os: "linux".into(), architecture: "amd64".into(), ..Platform::default() }
+    }
+
+    fn session(&self) -> Option<String> {
+        Some(self.session.clone())
+    }
+
+    fn read_files(&self, graph: &Graph, root: Output, paths: &[&str]) -> Result<Vec<Option<Vec<u8>>>, HostError> {
+        let Op::Source(source) = &graph.node(root.node).op else { return Err(HostError::new("not recorded")) };
+        let name = source.identifier.strip_prefix("local://").ok_or_else(|| HostError::new("not recorded"))?;
+        let folder = self.locals.get(name).ok_or_else(|| HostError::new(format!("no local source `{name}`")))?;
+        Ok(paths.iter().map(|p| std::fs::read(folder.join(p)).ok()).collect())
+    }
+
+    fn start_image_config(&self, request: &ImageConfigRequest) -> Ticket {
+        let mut requests = self.requests.borrow_mut();
+        requests.push(request.clone());
+        Ticket(u32::try_from(requests.len() - 1).unwrap())
+    }
+
+    fn wait_image_config(&self, ticket: Ticket) -> Result<ResolvedImage, HostError> {
+        let request = self.requests.borrow()[ticket.0 as usize].clone();
+        let missing = || HostError::new(format!("{}: not found", request.reference));
+        let platforms = self.images.get(&request.reference).ok_or_else(missing)?;
+        let found = platforms.get(&request.platform.format()).ok_or_else(missing)?;
+        Ok(ResolvedImage {
+            reference: request.reference.clone(),
+            digest: Some(found.digest.clone()),
+            config: found.config.clone().into_bytes(),
+        })
+    }
+
+    fn has_input(&self, _: &str) -> bool {
+        false
+    }
+
+    fn warn(&self, _: &Warning) {}
+
+    fn log(&self, _: &str) {}
+}

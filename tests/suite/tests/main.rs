@@ -1,0 +1,3 @@
+//! Tests that need several rooms at once, in one binary.
+
+mod dockerfile;
