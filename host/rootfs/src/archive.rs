@@ -14,3 +14,7 @@ pub fn unpack_archive(file: File, root: &Root, dest: &str, owner: Option<Owner>,
     let _ = (file, root, dest, owner, owners);
     unimplemented!()
 }
+pub(crate) fn unpack_into(file: File, root: &Root, dest: &[u8], owner: Option<Owner>, owners: OwnerPolicy) -> Result<()> {
+    let _ = (file, root, dest, owner, owners);
+    unimplemented!()
+}

@@ -1,5 +1,19 @@
-//! sig
-use crate::{Owner, OwnerPolicy, Result, Root, Timestamp, Tree};
+//! The copy of BuildKit's FileOp (`FileActionCopy`, spec A.1): `cp -a` with opinions about where things land.
+//!
+//! The rules about destinations are BuildKit's: a directory is merged into one that exists, its own metadata then stays; a file replaces
+//! a file or link; a file never replaces a directory unless asked. The walk keeps a pair of descriptors per level and no recursion, so depth
+//! costs no stack, and names are only ever looked up in an open directory.
+use std::collections::HashMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Mode};
+use rustix::io::Errno;
+
+use crate::copy_entry::{Finish, copy_file, finish, make_node, set_times, xattrs_of};
+use crate::file_ops::{MAX_DEPTH, expand, make_dirs, parent_of, remove_all, settle};
+use crate::path::{anchor, anchor_keep_tail, base, bytes, dir, join, os, owned};
+use crate::root::{self, Last, try_stat_at};
+use crate::{Error, MatchInfo, ModeChange, Owner, OwnerPolicy, PatternMatcher, Result, Root, Stat, Timestamp, Tree};
 
 /// Mode given to what is copied.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,7 +23,7 @@ pub enum CopyMode {
     /// These bits, up to 0o7777 (LLB mode).
     Bits(u32),
     /// A chmod expression applied to each file's mode (LLB modeStr).
-    Change(crate::ModeChange),
+    Change(ModeChange),
 }
 
 /// Where files are copied from.
@@ -57,7 +71,359 @@ pub struct Copy {
 }
 
 /// Copies from `source` into `dest`.
+///
+/// # Errors
+/// [`Error::NotFound`] or [`Error::NoMatch`] for a missing source, [`Error::DirectoryInTheWay`] and [`Error::NotDirectory`] for a destination
+/// of the wrong kind, [`Error::Changed`] for a file that is being written to.
 pub fn copy(source: &Source, dest: &Root, options: &Copy) -> Result<()> {
-    let _ = (source, dest, options);
-    unimplemented!()
+    let (from, tree) = match source {
+        Source::Root(root) => (root, None),
+        Source::Tree(tree) => match tree.root() {
+            Some(root) => (root, Some(tree)),
+            None => return Err(Error::NotFound { path: options.src.clone().into() }),
+        },
+    };
+    let src = anchor_keep_tail(options.src.as_bytes());
+    let dst = anchor_keep_tail(options.dest.as_bytes());
+    if !options.create_dest_path {
+        let resolved = dest.resolve(owned(&anchor(&dst)), Last::Follow)?;
+        let parent = owned(&dir(bytes(&resolved)));
+        dest.stat(&parent, Last::Keep)?;
+    }
+    let last = if options.follow_symlink { Last::Follow } else { Last::Keep };
+    let visible = |path: &[u8]| tree.is_none_or(|t| t.contains(owned(path)));
+    let sources = if options.wildcard {
+        let mut found = expand(from, &src, last)?;
+        if src.iter().any(|b| matches!(b, b'*' | b'?' | b'[')) {
+            found.retain(|path| visible(&anchor(path)));
+        }
+        found
+    } else {
+        vec![src]
+    };
+    if sources.is_empty() {
+        return if options.empty_wildcard { Ok(()) } else { Err(Error::NoMatch { pattern: options.src.clone() }) };
+    }
+    let mut copier = Copier {
+        from,
+        tree,
+        dest,
+        options,
+        include: matcher(&options.include)?,
+        exclude: matcher(&options.exclude)?,
+        inodes: HashMap::new(),
+    };
+    for path in sources {
+        if options.unpack && copier.unpack(&path, &dst)? {
+            continue;
+        }
+        copier.inodes.clear();
+        copier.copy_source(&path, &dst, last)?;
+    }
+    Ok(())
+}
+
+fn matcher(patterns: &[String]) -> Result<Option<PatternMatcher>> {
+    if patterns.is_empty() { Ok(None) } else { PatternMatcher::new(patterns).map(Some) }
+}
+
+struct Copier<'a> {
+    from: &'a Root,
+    tree: Option<&'a Tree>,
+    dest: &'a Root,
+    options: &'a Copy,
+    include: Option<PatternMatcher>,
+    exclude: Option<PatternMatcher>,
+    /// (device, inode) of a source with several links to the first path it was copied to.
+    inodes: HashMap<(u64, u64), Vec<u8>>,
+}
+
+/// One directory of the walk.
+struct Level {
+    src: OwnedFd,
+    /// Path relative to the source; empty at the top.
+    relative: Vec<u8>,
+    /// Path in the destination, resolved.
+    target: Vec<u8>,
+    stat: Stat,
+    /// Open once it exists in the destination.
+    dst: Option<OwnedFd>,
+    todo: Vec<Vec<u8>>,
+    after: After,
+    include: MatchInfo,
+    exclude: MatchInfo,
+    is_top: bool,
+}
+
+/// What is left to do for a directory when its children are there.
+enum After {
+    /// Owner, mode, times, attributes.
+    Everything,
+    /// Its times only.
+    Times,
+    Nothing,
+}
+
+impl Copier<'_> {
+    fn unpack(&mut self, src: &[u8], dst: &[u8]) -> Result<bool> {
+        let resolved = self.from.resolve(owned(src), Last::Follow)?;
+        if !self.visible(bytes(&resolved)) || !self.from.try_stat(&resolved, Last::Keep)?.is_some_and(|s| s.is_file()) {
+            return Ok(false);
+        }
+        let mut file = self.from.open_file(&resolved)?;
+        if !crate::is_archive(&mut file)? {
+            return Ok(false);
+        }
+        let o = self.options;
+        let target = self.dest.resolve(owned(&anchor(dst)), Last::Follow)?;
+        let made = make_dirs(self.dest, bytes(&target), 0o755, o.owner, o.timestamp, o.owners)?;
+        drop(made);
+        crate::archive::unpack_into(file, self.dest, bytes(&target), o.owner, o.owners)?;
+        Ok(true)
+    }
+
+    fn visible(&self, path: &[u8]) -> bool {
+        self.tree.is_none_or(|tree| tree.contains(owned(path)))
+    }
+
+    fn dir_mode(&self) -> u32 {
+        match self.options.mode {
+            CopyMode::Bits(bits) => bits & 0o777,
+            _ => 0o755,
+        }
+    }
+
+    fn make_dirs(&self, path: &[u8]) -> Result<Vec<std::path::PathBuf>> {
+        make_dirs(self.dest, path, self.dir_mode(), self.options.owner, self.options.timestamp, self.options.owners)
+    }
+
+    fn copy_source(&mut self, src: &[u8], dst: &[u8], last: Last) -> Result<()> {
+        // The directory that a destination with a trailing slash names, or that a plain one lies in.
+        let tail = dst.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        let ensure = if tail.is_empty() || tail == b"." { dst } else { &dst[..dst.len() - tail.len()] };
+        let ensure = self.dest.resolve(owned(ensure), Last::Follow)?;
+        let mut made = self.make_dirs(bytes(&ensure))?;
+
+        let mut target = bytes(&self.dest.resolve(owned(&anchor(dst)), Last::Follow)?).to_vec();
+        let resolved = self.from.resolve(owned(&anchor(src)), last)?;
+        if !self.visible(bytes(&resolved)) {
+            return Err(Error::NotFound { path: owned(src) });
+        }
+        let stat = self.from.stat(&resolved, Last::Keep)?;
+        let existing = self.dest.try_stat(owned(&target), Last::Keep)?;
+        let contents = self.options.dir_contents;
+        let into = match &existing {
+            Some(there) => (stat.is_dir() && !contents) || (!stat.is_dir() && there.is_dir()),
+            None => false,
+        };
+        if into {
+            target = join(&target, base(src));
+        }
+        let parent = if contents && stat.is_dir() && existing.is_none() { target.clone() } else { dir(&target) };
+        made.extend(self.make_dirs(&parent)?);
+        self.copy_tree(bytes(&resolved), &stat, &target)?;
+        settle(self.dest, &made, self.options.timestamp)
+    }
+
+    fn copy_tree(&mut self, src: &[u8], stat: &Stat, target: &[u8]) -> Result<()> {
+        let parent = self.from.open_dir(&dir(src))?;
+        let mut levels: Vec<Level> = Vec::new();
+        let nothing = (MatchInfo::default(), MatchInfo::default());
+        if !stat.is_dir() {
+            let (dst, name) = self.dest_parent(target)?;
+            return self.copy_leaf((parent.as_fd(), base(src)), (dst.as_fd(), &name), target, stat);
+        }
+        let top = self.from.open_dir(src)?;
+        levels.push(self.enter(top, Vec::new(), target.to_vec(), stat.clone(), true, true, nothing)?);
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.todo.pop() else {
+                let done = levels.pop().expect("the loop's condition");
+                self.leave(done)?;
+                continue;
+            };
+            let relative = if level.relative.is_empty() { name.clone() } else { join(&level.relative, &name) };
+            let shown = owned(&join(src, &relative));
+            if !self.visible(bytes(&shown)) {
+                continue;
+            }
+            let Some(stat) = try_stat_at(&level.src, &name, &shown)? else { continue };
+            let (mut wanted, mut include, mut exclude, mut excluded) = (true, MatchInfo::default(), MatchInfo::default(), false);
+            if let Some(matcher) = &self.include {
+                (wanted, include) = matcher.matches_below(&relative, &level.include);
+            }
+            if let Some(matcher) = &self.exclude {
+                (excluded, exclude) = matcher.matches_below(&relative, &level.exclude);
+                wanted &= !excluded;
+            }
+            if !wanted {
+                let may_hold = stat.is_dir()
+                    && (!excluded || self.exclude.as_ref().is_some_and(PatternMatcher::has_negation));
+                if !may_hold {
+                    continue;
+                }
+            }
+            let target = join(&level.target, &name);
+            if stat.is_dir() {
+                if levels.len() >= MAX_DEPTH {
+                    return Err(Error::TooDeep { path: shown, limit: MAX_DEPTH });
+                }
+                if wanted {
+                    self.make_pending(&mut levels)?;
+                }
+                let above = levels.last().expect("not empty");
+                let fd = root::open_subdir(&above.src, &name, &shown)?;
+                let next = self.enter(fd, relative, target, stat, false, wanted, (include, exclude))?;
+                levels.push(next);
+            } else {
+                self.make_pending(&mut levels)?;
+                let above = levels.last().expect("not empty");
+                let dst = above.dst.as_ref().expect("made just now");
+                self.copy_leaf((above.src.as_fd(), &name), (dst.as_fd(), &name), &target, &stat)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn dest_parent(&self, target: &[u8]) -> Result<(OwnedFd, Vec<u8>)> {
+        parent_of(self.dest, &owned(target))?.ok_or(Error::DirectoryInTheWay { path: owned(target) })
+    }
+
+    /// Begins a directory. One that did not match by itself is made later, when something in it matches.
+    #[allow(clippy::too_many_arguments)]
+    fn enter(
+        &self,
+        src: OwnedFd,
+        relative: Vec<u8>,
+        target: Vec<u8>,
+        stat: Stat,
+        is_top: bool,
+        wanted: bool,
+        (include, exclude): (MatchInfo, MatchInfo),
+    ) -> Result<Level> {
+        let mut todo = root::names(&src, &owned(&relative))?;
+        todo.reverse();
+        let mut level = Level { src, relative, target, stat, dst: None, todo, after: After::Nothing, include, exclude, is_top };
+        if wanted {
+            self.make_level(&mut level)?;
+        }
+        Ok(level)
+    }
+
+    fn make_pending(&self, levels: &mut [Level]) -> Result<()> {
+        for level in levels.iter_mut().filter(|l| l.dst.is_none()) {
+            self.make_level(level)?;
+        }
+        Ok(())
+    }
+
+    fn make_level(&self, level: &mut Level) -> Result<()> {
+        let shown = owned(&level.target);
+        if level.target == b"/" {
+            level.dst = Some(self.dest.open_dir(b"/")?);
+            level.after = After::Times;
+            return Ok(());
+        }
+        let (parent, name) = self.dest_parent(&level.target)?;
+        let mut there = try_stat_at(&parent, &name, &shown)?;
+        if self.options.always_replace && there.as_ref().is_some_and(|s| !s.is_dir()) {
+            remove_all(parent.as_fd(), &name, &shown)?;
+            there = None;
+        }
+        level.after = match there {
+            Some(stat) if !stat.is_dir() => return Err(Error::NotDirectory { path: shown }),
+            // The metadata of the directory copied into stays, that of those below it is the source's.
+            Some(_) if level.is_top => After::Times,
+            Some(_) => After::Everything,
+            None => {
+                rustix::fs::mkdirat(&parent, os(&name), Mode::from_raw_mode(0o700))
+                    .map_err(|e| Error::io("create directory", &shown, e))?;
+                After::Everything
+            }
+        };
+        level.dst = Some(root::open_subdir(&parent, &name, &shown)?);
+        Ok(())
+    }
+
+    fn leave(&self, level: Level) -> Result<()> {
+        let shown = owned(&level.target);
+        let Some(dst) = &level.dst else { return Ok(()) };
+        let (atime, mtime) = self.times(&level.stat);
+        match level.after {
+            After::Nothing => Ok(()),
+            After::Times => set_times(dst.as_fd(), b".", atime, mtime, &shown),
+            After::Everything => {
+                let xattrs = xattrs_of(level.src.as_fd(), b".", &shown)?;
+                finish(dst.as_fd(), b".", &self.finish(&level.stat, &xattrs), &shown)
+            }
+        }
+    }
+
+    fn copy_leaf(&mut self, from: (BorrowedFd<'_>, &[u8]), to: (BorrowedFd<'_>, &[u8]), target: &[u8], stat: &Stat) -> Result<()> {
+        let shown = owned(target);
+        match try_stat_at(to.0, to.1, &shown)? {
+            None => {}
+            Some(there) if there.is_dir() && !self.options.always_replace => {
+                return Err(Error::DirectoryInTheWay { path: shown });
+            }
+            Some(_) => remove_all(to.0, to.1, &shown)?,
+        }
+        let xattrs = xattrs_of(from.0, from.1, &shown)?;
+        match stat.kind {
+            crate::Kind::File => {
+                let several = (stat.links > 1).then_some((stat.dev, stat.ino));
+                let first = several.and_then(|id| self.inodes.get(&id).cloned());
+                match first {
+                    Some(first) => self.link(&first, to, &shown)?,
+                    None => {
+                        copy_file(from, to, &shown)?;
+                        if let Some(id) = several {
+                            self.inodes.insert(id, target.to_vec());
+                        }
+                    }
+                }
+            }
+            crate::Kind::Symlink => {
+                let link = root::read_link_at(from.0, from.1, &shown)?;
+                rustix::fs::symlinkat(os(&link), to.0, os(to.1)).map_err(|e| Error::io("create symlink", &shown, e))?;
+            }
+            kind => make_node(to.0, to.1, kind, stat.rdev, &shown)?,
+        }
+        finish(to.0, to.1, &self.finish(stat, &xattrs), &shown)
+    }
+
+    fn link(&self, first: &[u8], to: (BorrowedFd<'_>, &[u8]), shown: &std::path::Path) -> Result<()> {
+        let (parent, name) = self.dest_parent(first)?;
+        match rustix::fs::linkat(&parent, os(&name), to.0, os(to.1), AtFlags::empty()) {
+            Err(Errno::MLINK) => copy_file((parent.as_fd(), &name), to, shown),
+            other => other.map_err(|e| Error::io("create hard link", shown, e)),
+        }
+    }
+
+    fn times(&self, stat: &Stat) -> (Timestamp, Timestamp) {
+        match self.options.timestamp {
+            Some(at) => (at, at),
+            None => (stat.atime, stat.mtime),
+        }
+    }
+
+    fn finish<'x>(&self, stat: &Stat, xattrs: &'x [(Vec<u8>, Vec<u8>)]) -> Finish<'x> {
+        let (atime, mtime) = self.times(stat);
+        let mode = match &self.options.mode {
+            CopyMode::Keep => stat.mode,
+            CopyMode::Bits(bits) => bits & 0o7777,
+            CopyMode::Change(change) => change.apply(stat.mode, stat.is_dir()),
+        };
+        let owner = match self.tree {
+            Some(tree) => tree.owner(stat),
+            None => stat.owner,
+        };
+        Finish {
+            owner: Some(self.options.owner.unwrap_or(owner)),
+            owners: self.options.owners,
+            mode: (!stat.is_symlink()).then_some(mode),
+            atime,
+            mtime,
+            xattrs,
+        }
+    }
 }

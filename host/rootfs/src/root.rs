@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -221,7 +221,7 @@ impl Root {
 
     /// Opens the directory `path` (already resolved) for use as a parent.
     pub(crate) fn open_dir(&self, path: &[u8]) -> Result<OwnedFd> {
-        self.open_in(path, OFlags::RDONLY | OFlags::DIRECTORY, "open directory")
+        self.open_in(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW, "open directory")
     }
 }
 

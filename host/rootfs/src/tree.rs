@@ -45,3 +45,7 @@ impl Tree {
         unimplemented!()
     }
 }
+impl Tree {
+    /// who
+    pub(crate) fn owner(&self, stat: &Stat) -> crate::Owner { stat.owner }
+}
