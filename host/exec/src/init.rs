@@ -1,8 +1,180 @@
-//! Entry of the re-executed supervisor.
+//! Entry of the re-executed supervisor: makes the mounts, clones the container, waits, cleans up.
+//!
+//! It ends the container when the parent hangs up (cancel, crash) or a signal asks for it; the container's processes end with it
+//! because their pid 1 is tied to this process, which has one thread. Whatever happens, removal of mount stubs comes last.
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use crate::cgroup::Cgroup;
+use crate::container::{self, Teller};
+use crate::error::{ExecError, Result};
+use crate::step::{Network, Security, Step};
+use crate::stubs::{self, Stub};
+use crate::sys::{self, Forked};
+use crate::wire::{self, Progress, Report, line};
+use crate::{emulate, seccomp, trees, userns};
 
 /// `argv[0]` of the supervisor.
 pub const INIT_NAME: &str = "rhost-exec-init";
 
 /// Call first thing in `main`, before threads and async runtimes. Returns at once in an ordinary process; in a supervisor it
 /// runs the step and never returns.
-pub fn init_main() {}
+pub fn init_main() {
+    // Not std::env::args: this may run before the runtime has them.
+    let named = std::fs::read("/proc/self/cmdline")
+        .is_ok_and(|line| line.split(|b| *b == 0).next() == Some(INIT_NAME.as_bytes()));
+    if named {
+        supervise();
+        sys::exit_now(0);
+    }
+}
+
+fn supervise() {
+    let Ok(control) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else { return };
+    let mut control = UnixStream::from(control);
+    if let Ok(null) = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stdin(null);
+    }
+    // Away from the terminal's process group: its Ctrl-C is the parent's to handle.
+    let _ = rustix::process::setsid();
+    let Ok(step) = wire::decode(&mut control) else { return };
+    let report = match run(&step, &control) {
+        Ok(status) => Report::Ended(status),
+        Err(error) => Report::Failed(error),
+    };
+    let _ = control.write_all(&line(&report));
+}
+
+fn run(step: &Step, control: &UnixStream) -> Result<i32> {
+    let filter = match step.security {
+        Security::Insecure => Vec::new(),
+        Security::Sandbox => seccomp::sandbox_filter().ok_or_else(|| {
+            ExecError::Unsupported(format!(
+                "no system call filter for {}; only amd64 and arm64 have one",
+                std::env::consts::ARCH
+            ))
+        })?,
+    };
+    let signals = sys::termination_signals().map_err(|e| ExecError::system("listening for signals", e))?;
+    if userns::enter_user_namespace()? == userns::UserNamespace::NotNeeded {
+        sys::unshare(libc::CLONE_NEWNS).map_err(|e| ExecError::system("making a mount namespace", e))?;
+    }
+    let warn = |text: String| {
+        let _ = (&*control).write_all(&line(&Report::Warning(text)));
+    };
+    let cgroup = Cgroup::enter(step, warn);
+    trees::prepare(step)?;
+    let root = openat(CWD, "root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|e| ExecError::system("opening the root", e))?;
+    if let Some(emulator) = &step.emulator {
+        emulate::register(emulator)?;
+    }
+    let (ours, theirs) = UnixStream::pair().map_err(|e| ExecError::system("making a socket", e))?;
+    let mut namespaces =
+        libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    if step.network == Network::None {
+        namespaces |= libc::CLONE_NEWNET;
+    }
+    match sys::fork_into(namespaces)
+        .map_err(|e| ExecError::NoPrivilege { reason: format!("cloning the container: {e}") })?
+    {
+        Forked::Child => {
+            drop(ours);
+            let teller = Teller(&theirs);
+            teller.say(&Progress::Failed(container::enter(step, &filter, teller)));
+            sys::exit_now(127);
+        }
+        Forked::Parent(pid, pidfd) => {
+            drop(theirs);
+            cgroup.leave();
+            silence();
+            let mut watch = Watch { control, signals: signals.as_fd(), pidfd: pidfd.as_fd(), progress: ours, pid };
+            let (stubs, outcome) = watch.wait(warn);
+            stubs::remove(root.as_fd(), &stubs, step.remove_mount_stubs_recursive);
+            cgroup.remove();
+            outcome
+        }
+    }
+}
+
+/// The output pipes are the container's alone, so that the parent sees their end.
+fn silence() {
+    if let Ok(null) = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+}
+
+struct Watch<'a> {
+    control: &'a UnixStream,
+    signals: BorrowedFd<'a>,
+    pidfd: BorrowedFd<'a>,
+    progress: UnixStream,
+    pid: i32,
+}
+
+impl Watch<'_> {
+    /// Until pid 1 is gone, and with it every process of its namespace.
+    fn wait(&mut self, warn: impl Fn(String)) -> (Vec<Stub>, Result<i32>) {
+        let (mut text, mut told, mut asked) = (Vec::new(), true, false);
+        loop {
+            let quiet = PollFlags::empty();
+            let mut fds = [
+                PollFd::from_borrowed_fd(self.pidfd, PollFlags::IN),
+                PollFd::from_borrowed_fd(
+                    self.control.as_fd(),
+                    if asked { quiet } else { PollFlags::IN | PollFlags::RDHUP },
+                ),
+                PollFd::from_borrowed_fd(self.signals, if asked { quiet } else { PollFlags::IN }),
+                PollFd::from_borrowed_fd(self.progress.as_fd(), if told { PollFlags::IN } else { quiet }),
+            ];
+            // HUP is reported even when not asked for: leave a finished descriptor out.
+            let count = if told { 4 } else { 3 };
+            if poll(&mut fds[..count], None).is_err() {
+                continue;
+            }
+            let [ended, hung_up, signalled, progress] = [0, 1, 2, 3].map(|i| !fds[i].revents().is_empty());
+            if told && progress {
+                told = self.read(&mut text);
+            }
+            if ended {
+                while told && self.read(&mut text) {}
+                break;
+            }
+            if (hung_up || signalled) && !asked {
+                sys::kill(self.pid, libc::SIGKILL);
+                asked = true;
+            } else if asked && hung_up {
+                // The killed container is about to end; do not spin on the closed socket.
+                let _ = poll(&mut [PollFd::from_borrowed_fd(self.pidfd, PollFlags::IN)], None);
+            }
+        }
+        let status = sys::wait(self.pid).map_err(|e| ExecError::system("waiting for the container", e));
+        let (mut stubs, mut failure) = (Vec::new(), None);
+        for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+            match serde_json::from_slice(line) {
+                Ok(Progress::Stub(stub)) => stubs.push(stub),
+                Ok(Progress::Warning(text)) => warn(text),
+                Ok(Progress::Failed(error)) => failure = Some(error),
+                Err(_) => {}
+            }
+        }
+        (stubs, failure.map_or(status, Err))
+    }
+
+    /// Whether more may come.
+    fn read(&mut self, text: &mut Vec<u8>) -> bool {
+        let mut buffer = [0; 4096];
+        match self.progress.read(&mut buffer) {
+            Ok(0) | Err(_) => false,
+            Ok(count) => {
+                text.extend_from_slice(&buffer[..count]);
+                true
+            }
+        }
+    }
+}

@@ -5,11 +5,23 @@
 //! - The threaded parent never forks: it spawns the same binary again (`init_main`), a single-threaded supervisor that makes the
 //!   mounts, clones the container's pid 1 and outlives it to clean up. Losing the parent ends the supervisor, losing the supervisor
 //!   ends the container.
+mod cgroup;
+mod container;
+mod emulate;
 mod error;
 mod init;
+mod launch;
 mod run;
+mod seccomp;
 mod step;
+mod stubs;
+mod sys;
+mod system_mounts;
+mod trees;
+mod user;
 mod userns;
+mod validate;
+mod wire;
 
 pub use error::ExecError;
 pub use init::{INIT_NAME, init_main};

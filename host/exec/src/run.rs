@@ -1,8 +1,22 @@
 //! The parent's side of a step: spawn the supervisor, hand it the spec, stream output, collect the exit.
 use std::future::Future;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::pin::pin;
+use std::process::Stdio;
+use std::sync::OnceLock;
+
+use rustix::fs::CWD;
+use rustix::mount::{OpenTreeFlags, open_tree};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::process::{ChildStderr, ChildStdout};
 
 use crate::error::{ExecError, Result};
+use crate::init::INIT_NAME;
 use crate::step::Step;
+use crate::system_mounts::set_read_only;
+use crate::wire::{self, Report};
+use crate::{sys, validate};
 
 /// Which stream a chunk came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +83,111 @@ pub async fn run(step: Step, sink: &mut dyn OutputSink) -> Result<Exit> {
 ///
 /// # Errors
 /// As `run`.
-pub async fn run_until(step: Step, sink: &mut dyn OutputSink, cancel: impl Future<Output = ()>) -> Result<Exit> {
-    let _ = (step, sink, cancel);
-    Err(ExecError::Unsupported("the executor is being written".into()))
+pub async fn run_until(step: Step, sink: &mut dyn OutputSink, cancel: impl Future<Output = ()> + Send) -> Result<Exit> {
+    validate::check(&step)?;
+    let spec = wire::encode(&step).map_err(|e| ExecError::Invalid(e.to_string()))?;
+    let said = |doing: &'static str| move |e: std::io::Error| ExecError::system(doing, e);
+    let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(said("making a socket"))?;
+    ours.set_nonblocking(true).map_err(said("making a socket"))?;
+    // No `pre_exec`: it would make a fork of this large process out of a vfork.
+    let mut command = tokio::process::Command::new(program());
+    command.arg0(INIT_NAME).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
+    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(said("starting the supervisor"))?;
+    drop(command);
+    let control = UnixStream::from_std(ours).map_err(said("making a socket"))?;
+    let (mut reports, mut orders) = control.into_split();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    // Dropping this future closes both halves: the supervisor sees it and kills the container; tokio reaps the supervisor.
+    let told = async {
+        let sent = orders.write_all(&spec).await;
+        let mut text = Vec::new();
+        let read = reports.read_to_end(&mut text).await;
+        (sent, read, text)
+    };
+    let mut cancelled = false;
+    let (text, status) = {
+        let mut told = pin!(told);
+        let mut output = pin!(stream(stdout, stderr, sink));
+        let mut cancel = pin!(cancel);
+        let (mut answer, mut silent) = (None, false);
+        loop {
+            tokio::select! {
+                end = &mut told, if answer.is_none() => answer = Some(end),
+                () = &mut output, if !silent => silent = true,
+                () = &mut cancel, if !cancelled => {
+                    cancelled = true;
+                    // SIGTERM rather than closing the socket, which would lose the report.
+                    if let Some(pid) = child.id() {
+                        sys::kill(pid as i32, libc::SIGTERM);
+                    }
+                }
+            }
+            if silent && answer.is_some() {
+                break;
+            }
+        }
+        let text = answer.map(|(_, _, text)| text).unwrap_or_default();
+        (text, child.wait().await)
+    };
+    if cancelled {
+        return Err(ExecError::Cancelled);
+    }
+    let lost = || ExecError::Lost(status.map_or_else(|e| e.to_string(), |s| s.to_string()));
+    conclude(&text, &step)?.ok_or_else(lost)
+}
+
+fn conclude(text: &[u8], step: &Step) -> Result<Option<Exit>> {
+    let (mut warnings, mut ended) = (Vec::new(), None);
+    for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+        match serde_json::from_slice(line).map_err(|e| ExecError::Lost(format!("its report cannot be read: {e}")))? {
+            Report::Warning(text) => warnings.push(text),
+            Report::Failed(error) => return Err(error),
+            Report::Ended(status) => ended = Some(status),
+        }
+    }
+    Ok(ended.map(|raw| {
+        let status = if libc::WIFSIGNALED(raw) {
+            ExitStatus::Signal(libc::WTERMSIG(raw))
+        } else {
+            ExitStatus::Code(libc::WEXITSTATUS(raw))
+        };
+        let success = match status {
+            ExitStatus::Code(code) if step.valid_exit_codes.is_empty() => code == 0,
+            ExitStatus::Code(code) => step.valid_exit_codes.contains(&code),
+            ExitStatus::Signal(_) => false,
+        };
+        Exit { status, success, warnings }
+    }))
+}
+
+async fn stream(stdout: Option<ChildStdout>, stderr: Option<ChildStderr>, sink: &mut dyn OutputSink) {
+    let (Some(mut stdout), Some(mut stderr)) = (stdout, stderr) else { return };
+    let (mut out, mut err) = (vec![0; 32 << 10], vec![0; 32 << 10]);
+    let (mut out_open, mut err_open) = (true, true);
+    while out_open || err_open {
+        tokio::select! {
+            read = stdout.read(&mut out), if out_open => match read {
+                Ok(count) if count > 0 => sink.output(OutputStream::Stdout, &out[..count]),
+                _ => out_open = false,
+            },
+            read = stderr.read(&mut err), if err_open => match read {
+                Ok(count) if count > 0 => sink.output(OutputStream::Stderr, &err[..count]),
+                _ => err_open = false,
+            },
+        }
+    }
+}
+
+/// This binary, through a read-only mount of its own where that can be made: whoever gets hold of it from inside of a container
+/// finds a read-only file system (CVE-2019-5736).
+fn program() -> String {
+    static SEALED: OnceLock<Option<OwnedFd>> = OnceLock::new();
+    let sealed = SEALED.get_or_init(|| {
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        let mount = open_tree(CWD, "/proc/self/exe", flags).ok()?;
+        set_read_only(mount.as_fd()).ok()?;
+        Some(mount)
+    });
+    sealed.as_ref().map_or_else(|| "/proc/self/exe".to_owned(), |fd| format!("/proc/self/fd/{}", fd.as_raw_fd()))
 }

@@ -38,7 +38,7 @@ pub enum Access {
 }
 
 /// What is mounted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
     /// A tree, or what `subpath` names inside it (a directory or a regular file). `subpath` is untrusted: it is resolved
     /// with RESOLVE_IN_ROOT, and mounted through the descriptor that was found. Empty or `/` is the whole tree.
@@ -56,6 +56,7 @@ pub enum MountSource {
     /// A secret: these bytes as a file on a memory file system, read-only, nosuid, nodev, noexec. Never written to a disk.
     Secret {
         /// The content.
+        #[serde(skip)]
         bytes: Vec<u8>,
         /// Owner inside the container.
         uid: u32,
@@ -69,7 +70,7 @@ pub enum MountSource {
 }
 
 /// One mount, made in the order of `Step::mounts`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Absolute path in the container; untrusted, resolved in-root. Missing parts are created and removed afterwards.
     pub destination: String,
@@ -148,7 +149,7 @@ pub struct Resources {
 }
 
 /// One container run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// The root file system. Only this step may have it mounted writable.
     pub root: Tree,
@@ -186,6 +187,9 @@ pub struct Step {
     pub shm_size: Option<u64>,
     /// Exit codes that count as success; empty is only 0.
     pub valid_exit_codes: Vec<i32>,
+    /// LLB's `removeMountStubsRecursive`: also remove the parents that were made for a mount's destination, not only the last
+    /// component.
+    pub remove_mount_stubs_recursive: bool,
 }
 
 impl Step {
@@ -210,6 +214,7 @@ impl Step {
             ulimits: Vec::new(),
             shm_size: None,
             valid_exit_codes: Vec::new(),
+            remove_mount_stubs_recursive: true,
         }
     }
 }
