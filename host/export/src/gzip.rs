@@ -3,8 +3,6 @@
 //! The input is cut every [`BLOCK`] bytes. Each block is one raw deflate run whose dictionary is the 32 KiB before it, so
 //! that matches reach over the cut, and ends on a byte boundary with an empty stored block (a sync flush); the last one
 //! ends the stream. Concatenated, they are one gzip member (RFC 1951, RFC 1952). Cuts are fixed by the input alone.
-use std::cell::RefCell;
-
 use flate2::Crc;
 use zlib_rs::{Deflate, DeflateFlush, Status};
 
@@ -21,30 +19,12 @@ pub(crate) struct Block {
     pub(crate) crc: Crc,
 }
 
-thread_local! {
-    /// A compressor holds some 300 KiB of tables; each worker keeps its last one.
-    static DEFLATE: RefCell<Option<(u8, Deflate)>> = const { RefCell::new(None) };
-}
-
 /// Compresses `input`, which follows `before` (its last bytes count), at `level` 0 to 9.
+///
+/// Each block has a compressor of its own. A used one, reset, finds other matches than a new one, so that the bytes
+/// would depend on which thread had which blocks before; a new one costs 1 % of the time.
 pub(crate) fn compress_block(before: &[u8], input: &[u8], last: bool, level: u8) -> Result<Block, String> {
-    DEFLATE.with_borrow_mut(|kept| {
-        let (_, deflate) = match kept {
-            Some((kept_level, deflate)) if *kept_level == level => {
-                deflate.reset();
-                kept.as_mut().expect("matched above")
-            }
-            _ => kept.insert((level, Deflate::new(i32::from(level.min(9)), false, 15))),
-        };
-        let result = run(deflate, before, input, last);
-        if result.is_err() {
-            *kept = None;
-        }
-        result
-    })
-}
-
-fn run(deflate: &mut Deflate, before: &[u8], input: &[u8], last: bool) -> Result<Block, String> {
+    let mut deflate = Deflate::new(i32::from(level.min(9)), false, 15);
     if !before.is_empty() {
         let window = &before[before.len().saturating_sub(WINDOW)..];
         deflate.set_dictionary(window).map_err(|e| e.as_str().to_owned())?;
