@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::convert::error::ConvertError;
+use crate::convert::git::GitRef;
 use crate::convert::golang;
 use crate::convert::graph::{Copy, File, FileAction, Graph, Meta, NodeId, Op, Output, Platform, Source};
 use crate::convert::image::Image;
@@ -85,6 +86,13 @@ pub enum MainContext {
         /// It is an archive.
         archive: bool,
     },
+    /// A git repository.
+    Git {
+        /// Which.
+        git: Box<GitRef>,
+        /// As the client wrote it.
+        text: String,
+    },
     /// A result that the client lent.
     Input,
 }
@@ -100,8 +108,8 @@ impl MainContext {
     pub fn detect(host: &dyn Host, options: &Options) -> Result<Self, ConvertError> {
         let key = options.raw("contextkey").unwrap_or("context");
         let value = options.raw(key).unwrap_or_default();
-        if crate::convert::copy::is_git(value) || value.starts_with("github.com/") {
-            return Err(ConvertError::option(key, "a git repository as build context is not supported yet"));
+        if let Some(git) = GitRef::parse_context(value)? {
+            return Ok(Self::Git { git: Box::new(git), text: value.to_owned() });
         }
         if value.starts_with("http://") || value.starts_with("https://") {
             let mut graph = Graph::default();
@@ -135,6 +143,11 @@ impl MainContext {
                 } else {
                     file
                 }
+            }
+            Self::Git { git, text } => {
+                let keep = options.raw("build-arg:BUILDKIT_CONTEXT_KEEP_GIT_DIR").and_then(golang::parse_bool);
+                let dated = options.raw("build-arg:SOURCE_DATE_EPOCH").is_some_and(|v| !v.is_empty());
+                git.add_context(graph, text, keep == Some(true), dated)
             }
             Self::Input => graph.add(Op::Input("context".into()), Meta::default()),
         };
@@ -335,22 +348,23 @@ impl NamedContext {
                 }
                 ready(state, image, None)
             }
-            "http" | "https" if !crate::convert::copy::is_git(&self.input) => {
+            s if matches!(s, "git" | "http" | "https") || s.starts_with("git@") => {
+                if let Some(git) = GitRef::parse_context(&self.input)? {
+                    let output = git.add_context(graph, &self.input, false, false);
+                    return ready(State::new(Some(output), None), None, None);
+                }
+                if !matches!(s, "http" | "https") {
+                    return Err(ConvertError::option(key, format!("`{}` is no git repository", self.input)));
+                }
                 let attrs = BTreeMap::from([("http.filename".to_owned(), HTTP_FILE.to_owned())]);
                 let op = Op::Source(Source { identifier: self.input.clone(), attrs, platform: None });
                 let output = graph.add(op, Meta::named(format!("[context {}] {}", self.name, self.input)));
                 ready(State::new(Some(output), None), None, None)
             }
-            "git" | "http" | "https" | "ssh" => {
-                Err(ConvertError::option(key, "a git repository as context is not supported yet"))
-            }
-            s if s.starts_with("git@") => {
-                Err(ConvertError::option(key, "a git repository as context is not supported yet"))
-            }
             other => Err(ConvertError::option(
                 key,
                 format!(
-                    "`{other}` is no kind of context: there are docker-image, oci-layout, local, input, http, https"
+                    "`{other}` is no kind of context: there are docker-image, oci-layout, local, input, git, http, https"
                 ),
             )),
         }
@@ -404,7 +418,7 @@ fn apply_config(state: &mut State, image: &Image) {
     }
     state.dir = paths::absolute(&state.dir, &image.config.working_dir, false);
     if !image.architecture.is_empty() && !image.os.is_empty() {
-        state.platform = Some(image.platform());
+        state.platform = Some(image.platform().normalize());
     }
 }
 

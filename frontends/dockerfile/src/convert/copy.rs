@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::convert::converter::Converter;
 use crate::convert::dispatch::{owner, shell_error};
 use crate::convert::error::ConvertError;
+use crate::convert::git::{GitRef, percent_decode};
 use crate::convert::graph::{Copy, File, FileAction, Meta, Op, Output, ProgressGroup, Source};
 use crate::convert::paths;
 use crate::convert::stage::{Command, StageId, ranges};
@@ -25,27 +26,7 @@ struct Request<'a> {
     link: bool,
     parents: bool,
     unpack: Option<bool>,
-}
-
-/// Whether a source is a git repository.
-pub(crate) fn is_git(text: &str) -> bool {
-    let scheme = text.split_once("://").filter(|(s, _)| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric()));
-    match scheme {
-        Some((scheme, rest)) => match scheme.to_lowercase().as_str() {
-            "git" | "ssh" => true,
-            "http" | "https" => {
-                let end = rest.find(['?', '#']).unwrap_or(rest.len());
-                rest[..end].split_once('/').is_some_and(|(_, path)| path.ends_with(".git"))
-            }
-            _ => false,
-        },
-        None => text.split_once('@').is_some_and(|(user, rest)| {
-            let word = |s: &str, also: &str| {
-                !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric() || also.as_bytes().contains(&b))
-            };
-            word(user, "-_") && rest.split_once(':').is_some_and(|(host, _)| word(host, "-."))
-        }),
-    }
+    keep_git_dir: Option<bool>,
 }
 
 fn is_url(text: &str) -> bool {
@@ -99,21 +80,6 @@ fn url_file(url: &str) -> String {
     }
 }
 
-fn percent_decode(text: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        if b != b'%' {
-            out.push(b);
-            continue;
-        }
-        let high = char::from(bytes.next()?).to_digit(16)?;
-        let low = char::from(bytes.next()?).to_digit(16)?;
-        out.push(u8::try_from(high * 16 + low).ok()?);
-    }
-    String::from_utf8(out).ok()
-}
-
 impl Converter<'_> {
     pub(crate) fn copy(
         &mut self,
@@ -144,6 +110,7 @@ impl Converter<'_> {
             link: copy.link,
             parents: copy.parents,
             unpack: None,
+            keep_git_dir: None,
             sources,
         };
         self.transfer(id, request)?;
@@ -158,9 +125,6 @@ impl Converter<'_> {
     }
 
     pub(crate) fn add(&mut self, id: StageId, command: &Command, add: &instruction::Add) -> Result<(), ConvertError> {
-        if add.keep_git_dir.is_some() {
-            return Err(ConvertError::unsupported("ADD --keep-git-dir"));
-        }
         let sources = self.expand_sources(id, &add.sources)?;
         let used: Vec<String> = sources.paths.iter().filter(|p| !is_url(p)).map(|p| paths::join(&["/", p])).collect();
         let request = Request {
@@ -174,6 +138,7 @@ impl Converter<'_> {
             link: add.link,
             parents: false,
             unpack: add.unpack,
+            keep_git_dir: add.keep_git_dir,
             sources,
         };
         self.transfer(id, request)?;
@@ -194,7 +159,7 @@ impl Converter<'_> {
         Ok(out)
     }
 
-    fn transfer(&mut self, id: StageId, request: Request<'_>) -> Result<(), ConvertError> {
+    fn transfer(&mut self, id: StageId, mut request: Request<'_>) -> Result<(), ConvertError> {
         let keyword = if request.is_add { "ADD" } else { "COPY" };
         let dest = match request.sources.dest.as_str() {
             "" | "." => "./",
@@ -220,8 +185,9 @@ impl Converter<'_> {
             exclude_patterns: request.exclude.to_vec(),
             required_paths: Vec::new(),
         };
-        if !request.checksum.is_empty() && (request.sources.paths.len() != 1 || !is_url(&request.sources.paths[0])) {
-            return Err(ConvertError::instruction("--checksum goes with exactly one source, which is a URL"));
+        let remote = |p: &String| is_url(p) || matches!(GitRef::parse(p), Ok(Some(_)));
+        if !request.checksum.is_empty() && (request.sources.paths.len() != 1 || !remote(&request.sources.paths[0])) {
+            return Err(ConvertError::instruction("--checksum goes with exactly one source, a URL or a git repository"));
         }
 
         let platform = self.stages[id].platform.clone();
@@ -238,13 +204,10 @@ impl Converter<'_> {
         }
 
         let mut actions = Vec::new();
-        for source in &request.sources.paths {
+        for source in &std::mem::take(&mut request.sources.paths) {
             history.push_str(&format!(" {source}"));
-            let copy = if is_git(source) {
-                if !request.is_add {
-                    return Err(ConvertError::instruction(format!("COPY {source}: only ADD takes a git repository")));
-                }
-                return Err(ConvertError::unsupported(format!("ADD of a git repository ({source})")));
+            let copy = if let Some(git) = GitRef::parse(source)? {
+                self.repository(&mut request, source, git, &shown, &template)?
             } else if is_url(source) {
                 self.url(&request, source, &shown, &template)?
             } else {
@@ -284,6 +247,38 @@ impl Converter<'_> {
         self.stages[id].state.output = Some(output);
         self.commit(id, history + " # buildkit", false);
         Ok(())
+    }
+
+    fn repository(
+        &mut self,
+        request: &mut Request<'_>,
+        source: &str,
+        mut git: GitRef,
+        shown: &str,
+        template: &Copy,
+    ) -> Result<Copy, ConvertError> {
+        if !request.is_add {
+            return Err(ConvertError::instruction(format!("COPY {source}: only ADD takes a git repository")));
+        }
+        if let (Some(flag), Some(query)) = (request.keep_git_dir, git.keep_git_dir)
+            && flag != query
+        {
+            return Err(ConvertError::instruction(format!("ADD {source}: --keep-git-dir={flag} contradicts its query")));
+        }
+        // What the query of one source says holds for those after it, as it does for BuildKit.
+        request.keep_git_dir = git.keep_git_dir.or(request.keep_git_dir);
+        if !git.checksum.is_empty() {
+            if !request.checksum.is_empty() && request.checksum != git.checksum {
+                let message = format!("ADD {source}: --checksum={} contradicts its query", request.checksum);
+                return Err(ConvertError::instruction(message));
+            }
+            request.checksum.clone_from(&git.checksum);
+        }
+        git.checksum.clone_from(&request.checksum);
+        // ADD does not date files by their commit.
+        let op = git.undated().op(request.keep_git_dir == Some(true));
+        let input = self.graph.add(op, Meta::named(shown));
+        Ok(Copy { from: Some(input), src: "/".into(), ..template.clone() })
     }
 
     fn url(&mut self, request: &Request<'_>, url: &str, shown: &str, template: &Copy) -> Result<Copy, ConvertError> {
@@ -373,23 +368,6 @@ fn local(request: &Request<'_>, source: &str, template: &Copy) -> Copy {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn kinds_of_sources() {
-        for text in [
-            "git@host:x/y",
-            "ssh://h/x",
-            "git://h/x",
-            "https://h/x.git",
-            "https://h/x.git#main",
-            "http://h/x.git?ref=a",
-        ] {
-            assert!(is_git(text), "{text}");
-        }
-        for text in ["a", "a@b", "https://h/x", "https://h.git", "./a@b:c/", "c:/x"] {
-            assert!(!is_git(text), "{text}");
-        }
-    }
 
     #[test]
     fn files_of_urls() {

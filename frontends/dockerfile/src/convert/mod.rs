@@ -9,6 +9,7 @@ pub(crate) mod copy;
 mod dispatch;
 pub mod error;
 pub mod expose;
+pub mod git;
 pub mod golang;
 pub mod graph;
 pub mod image;
@@ -108,7 +109,7 @@ fn convert(
             context::parse_ignore(&format!("{}.dockerignore", source.name), &text)?
         }
         (MainContext::Local { name }, None) => context::main_ignore(host, options, name)?,
-        (MainContext::Http { .. } | MainContext::Input, _) => Vec::new(),
+        (MainContext::Http { .. } | MainContext::Git { .. } | MainContext::Input, _) => Vec::new(),
     };
     let shared = Shared { host, options, file: &file, context, exclude: &exclude };
     let one = |platform: Option<&Platform>| Converter::new(&shared, platform)?.run(&shared, platform);
@@ -134,6 +135,7 @@ fn read_build_file(
             }
             context.add(&mut graph, options)
         }
+        MainContext::Git { .. } if lent => context.add(&mut graph, options),
         MainContext::Input if lent && !host.has_input("dockerfile") => context.add(&mut graph, options),
         _ if lent && host.has_input("dockerfile") => graph.add(graph::Op::Input("dockerfile".into()), Meta::default()),
         _ => {

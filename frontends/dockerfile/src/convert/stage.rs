@@ -473,7 +473,7 @@ impl Converter<'_> {
                 stage.base_image = Some(image.clone());
                 image.created = None;
                 stage.image = image;
-                state.platform = Some(platform.clone());
+                state.platform = Some(platform.normalize());
                 stage.state = state;
                 stage.platform = Some(platform);
                 Ok(())

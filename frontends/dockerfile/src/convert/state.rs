@@ -54,7 +54,7 @@ pub struct State {
     pub user: String,
     /// Host name of steps.
     pub hostname: String,
-    /// Platform, if the state says one; otherwise it is the target's.
+    /// Platform in its normal form, if the state says one; otherwise it is the target's.
     pub platform: Option<Platform>,
     /// Network of steps that do not choose.
     pub network: Network,
@@ -69,7 +69,7 @@ impl State {
             dir: "/".into(),
             user: String::new(),
             hostname: String::new(),
-            platform,
+            platform: platform.map(|p| p.normalize()),
             network: Network::Sandbox,
         }
     }

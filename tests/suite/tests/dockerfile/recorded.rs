@@ -67,7 +67,7 @@ impl Host for RecordedHost {
         let request = self.requests.borrow()[ticket.0 as usize].clone();
         let missing = || HostError::new(format!("{}: not found", request.reference));
         let platforms = self.images.get(&request.reference).ok_or_else(missing)?;
-        let found = platforms.get(&request.platform.format()).ok_or_else(missing)?;
+        let found = platforms.get(&request.platform.normalize().format()).ok_or_else(missing)?;
         Ok(ResolvedImage {
             reference: request.reference.clone(),
             digest: Some(found.digest.clone()),

@@ -1,0 +1,4 @@
+FROM ctx AS c
+FROM busybox
+COPY --from=c /a /b
+COPY --from=other / /o
