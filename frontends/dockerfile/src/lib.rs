@@ -8,6 +8,8 @@
 pub mod convert;
 pub mod dockerignore;
 pub mod error;
+#[cfg(target_arch = "wasm32")]
+mod guest;
 pub mod host;
 pub mod instruction;
 pub mod parse;
