@@ -1,9 +1,30 @@
-//! sig
-use std::io::Read;
+//! Laying down a layer's tar as an overlay lower directory, and archives into a directory (ADD).
+//!
+//! Both go through one `Extractor`. It never hands a name of the archive to the kernel as a path: names are anchored and cleaned, the parent
+//! is resolved inside the root (symlinks that the archive itself planted lead back inside), and the last component is
+//! created in the parent's descriptor. Parent descriptors are cached, so that the cost is about one system call per entry more than tar's.
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
 
 use rhost_llb::DiffId;
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
 
-use crate::{OverlayXattrs, OwnerPolicy, Result, Root};
+use crate::copy_entry::{Finish, copy_file, finish, make_node, set_times, xattrs_of};
+use crate::file_ops::remove_all;
+use crate::path::{anchor, base, bytes, dir, join, os, owned};
+use crate::root::{self, Last, try_stat_at};
+use crate::tar_read::{TarEntry, TarReader, What};
+use crate::{Error, Kind, OverlayXattrs, Owner, OwnerPolicy, Result, Root, Timestamp, xattr};
+
+const WHITEOUT: &[u8] = b".wh.";
+const OPAQUE: &[u8] = b".wh..wh..opq";
+
+/// Parent directories kept open.
+const OPEN_PARENTS: usize = 64;
 
 /// How a layer is laid down.
 #[derive(Debug, Clone, Copy)]
@@ -12,7 +33,8 @@ pub struct Apply<'a> {
     pub xattrs: OverlayXattrs,
     /// What a refused change of owner means.
     pub owners: OwnerPolicy,
-    /// Layers below, topmost first: where a hard link may find its target when the layer itself has it not.
+    /// Layers below, topmost first: where a hard link may find its target and a parent directory its metadata when the layer itself has
+    /// them not. May be empty.
     pub lowers: &'a [Root],
 }
 
@@ -28,7 +50,340 @@ pub struct Applied {
 }
 
 /// Applies an uncompressed layer tar to the empty directory `root` (an overlay lower directory).
+///
+/// # Errors
+/// A broken archive, an entry that cannot be made (the message names it), or a full disk. What was laid down so far stays: throw it away.
 pub fn apply_layer(root: &Root, tar: impl Read, options: Apply<'_>) -> Result<Applied> {
-    let _ = (root, tar, options);
-    unimplemented!()
+    let mut reader = TarReader::new(tar);
+    let mut extractor = Extractor::new(root, b"/", Some(options.xattrs), options.owners, None, options.lowers);
+    let entries = extractor.run(&mut reader)?;
+    let (digest, size) = reader.finish()?;
+    Ok(Applied { diff_id: DiffId(digest), size, entries })
+}
+
+pub(crate) struct Extractor<'a> {
+    root: &'a Root,
+    /// Where names begin, resolved.
+    base: Vec<u8>,
+    /// `Some`: a layer, `.wh.` names are marks. `None`: a plain archive.
+    overlay: Option<OverlayXattrs>,
+    owners: OwnerPolicy,
+    owner: Option<Owner>,
+    lowers: &'a [Root],
+    parents: HashMap<Vec<u8>, Rc<OwnedFd>>,
+    /// Directories whose times are set last, because what is made in them moves them.
+    dirs: HashMap<Vec<u8>, Timestamp>,
+}
+
+impl<'a> Extractor<'a> {
+    pub(crate) fn new(
+        root: &'a Root,
+        base: &[u8],
+        overlay: Option<OverlayXattrs>,
+        owners: OwnerPolicy,
+        owner: Option<Owner>,
+        lowers: &'a [Root],
+    ) -> Self {
+        let (parents, dirs) = (HashMap::new(), HashMap::new());
+        Self { root, base: base.to_vec(), overlay, owners, owner, lowers, parents, dirs }
+    }
+
+    pub(crate) fn run<R: Read>(&mut self, reader: &mut TarReader<R>) -> Result<u64> {
+        let mut count = 0;
+        while let Some(entry) = reader.next()? {
+            count += 1;
+            self.entry(&entry, reader).map_err(|error| name_entry(&entry.path, error))?;
+        }
+        self.parents.clear();
+        let mut dirs: Vec<_> = std::mem::take(&mut self.dirs).into_iter().collect();
+        dirs.sort();
+        for (path, mtime) in dirs.into_iter().rev() {
+            match self.root.open_dir(&path) {
+                Ok(fd) => set_times(fd.as_fd(), b".", mtime, mtime, &owned(&path))?,
+                // Replaced by a later entry.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(count)
+    }
+
+    /// Below the base, with `..` of the archive applied above it for nothing.
+    fn place(&self, name: &[u8]) -> Vec<u8> {
+        join(&self.base, &anchor(name)[1..])
+    }
+
+    fn entry<R: Read>(&mut self, entry: &TarEntry, reader: &mut TarReader<R>) -> Result<()> {
+        if matches!(entry.what, What::Skip) {
+            return Ok(());
+        }
+        let place = self.place(&entry.path);
+        if place == self.base || place == b"/" {
+            return self.top(entry);
+        }
+        let (parent, parent_path) = self.parent(&dir(&place))?;
+        let name = base(&place);
+        if name == b".." || name == b"." || name.len() > 255 {
+            return Err(Error::BadEntry { path: owned(&entry.path), reason: "its name cannot be a file's name".into() });
+        }
+        if let Some(overlay) = self.overlay {
+            if name == OPAQUE {
+                let shown = owned(&parent_path);
+                return xattr::set(&*parent, overlay.opaque().as_bytes(), b"y").map_err(|e| Error::io("mark opaque", shown, e));
+            }
+            if let Some(hidden) = name.strip_prefix(WHITEOUT) {
+                // `.wh..wh.plnk` and the like: bookkeeping of AUFS, nothing of the image.
+                if hidden.starts_with(WHITEOUT) {
+                    return Ok(());
+                }
+                return self.whiteout(&parent, &parent_path, hidden, &entry.path);
+            }
+        }
+        let place = join(&parent_path, name);
+        let shown = owned(&place);
+        let there = try_stat_at(&parent, name, &shown)?;
+        let is_dir = matches!(entry.what, What::Node(Kind::Dir, _));
+        if let Some(there) = &there {
+            if !(is_dir && there.is_dir()) {
+                if let What::HardLink(target) = &entry.what {
+                    if self.place(target) == place {
+                        return Ok(());
+                    }
+                }
+                self.forget(&place);
+                remove_all(parent.as_fd(), name, &shown)?;
+            }
+        }
+        match &entry.what {
+            What::Skip => return Ok(()),
+            What::Node(Kind::Dir, _) => match rustix::fs::mkdirat(&*parent, os(name), Mode::from_raw_mode(0o700)) {
+                Ok(()) | Err(Errno::EXIST) => {
+                    self.dirs.insert(place.clone(), entry.mtime);
+                }
+                Err(error) => return Err(Error::io("create directory", shown, error)),
+            },
+            What::Node(Kind::File, _) => write_file(&parent, name, entry, reader)?,
+            What::Node(kind, rdev) => {
+                if self.overlay.is_some() && *kind == Kind::CharDevice && *rdev == (0, 0) {
+                    // It would hide a file of a lower layer without being a `.wh.` entry: what overlayfs calls a whiteout.
+                    return Err(Error::BadEntry { path: owned(&entry.path), reason: "a character device 0/0 is refused".into() });
+                }
+                make_node(parent.as_fd(), name, *kind, *rdev, &shown)?;
+            }
+            What::Symlink(target) => {
+                if target.is_empty() {
+                    return Err(Error::BadEntry { path: owned(&entry.path), reason: "a symlink to nowhere".into() });
+                }
+                rustix::fs::symlinkat(os(target), &*parent, os(name)).map_err(|e| Error::io("create symlink", &shown, e))?;
+            }
+            What::HardLink(target) => {
+                // The owner, mode and times are those of the first name.
+                return self.hard_link(target, &parent, name, &entry.path);
+            }
+        }
+        let symlink = matches!(entry.what, What::Symlink(_));
+        let owner = self.owner.unwrap_or(Owner { uid: entry.uid, gid: entry.gid });
+        let xattrs: Vec<_> = entry.xattrs.iter().filter(|(k, _)| !xattr::is_overlay(k)).cloned().collect();
+        let values = Finish {
+            owner: Some(owner),
+            owners: self.owners,
+            mode: (!symlink).then_some(entry.mode),
+            atime: entry.mtime,
+            mtime: entry.mtime,
+            xattrs: &xattrs,
+        };
+        finish(parent.as_fd(), name, &values, &shown)
+    }
+
+    /// The entry for the root of a layer carries its metadata; an archive's is nobody's business.
+    fn top(&mut self, entry: &TarEntry) -> Result<()> {
+        if self.overlay.is_none() || !matches!(entry.what, What::Node(Kind::Dir, _)) {
+            return Ok(());
+        }
+        let fd = self.root.open_dir(&self.base)?;
+        let xattrs: Vec<_> = entry.xattrs.iter().filter(|(k, _)| !xattr::is_overlay(k)).cloned().collect();
+        let values = Finish {
+            owner: Some(Owner { uid: entry.uid, gid: entry.gid }),
+            owners: self.owners,
+            mode: Some(entry.mode),
+            atime: entry.mtime,
+            mtime: entry.mtime,
+            xattrs: &xattrs,
+        };
+        self.dirs.insert(self.base.clone(), entry.mtime);
+        finish(fd.as_fd(), b".", &values, &owned(&self.base))
+    }
+
+    fn whiteout(&mut self, parent: &OwnedFd, parent_path: &[u8], hidden: &[u8], entry: &[u8]) -> Result<()> {
+        if hidden.is_empty() || hidden == b"." || hidden == b".." {
+            return Err(Error::BadEntry { path: owned(entry), reason: "a whiteout that names no file".into() });
+        }
+        let place = join(parent_path, hidden);
+        let shown = owned(&place);
+        // Something of this very layer with that name stays: a whiteout is about the layers below. A directory becomes opaque.
+        if let Some(there) = try_stat_at(parent, hidden, &shown)? {
+            if there.is_dir() {
+                if let Some(overlay) = self.overlay {
+                    let fd = root::open_subdir(parent, hidden, &shown)?;
+                    xattr::set(&fd, overlay.opaque().as_bytes(), b"y").map_err(|e| Error::io("mark opaque", &shown, e))?;
+                }
+            }
+            return Ok(());
+        }
+        make_node(parent.as_fd(), hidden, Kind::CharDevice, (0, 0), &shown)
+    }
+
+    fn hard_link(&mut self, target: &[u8], parent: &OwnedFd, name: &[u8], entry: &[u8]) -> Result<()> {
+        let wanted = self.place(target);
+        let resolved = self.root.resolve(owned(&dir(&wanted)), Last::Follow)?;
+        let shown = owned(&wanted);
+        let from = base(&wanted).to_vec();
+        if let Ok(fd) = self.root.open_dir(bytes(&resolved)) {
+            match rustix::fs::linkat(&fd, os(&from), parent, os(name), AtFlags::empty()) {
+                Ok(()) => return Ok(()),
+                Err(Errno::NOENT) => {}
+                Err(Errno::MLINK) => return copy_file((fd.as_fd(), &from), (parent.as_fd(), name), &shown),
+                Err(error) => return Err(Error::io("create hard link", shown, error)),
+            }
+        }
+        for lower in self.lowers {
+            let Some(stat) = lower.try_stat(&shown, Last::Keep)? else { continue };
+            if !stat.is_file() {
+                break;
+            }
+            let resolved = lower.resolve(owned(&dir(&wanted)), Last::Follow)?;
+            let fd = lower.open_dir(bytes(&resolved))?;
+            copy_file((fd.as_fd(), &from), (parent.as_fd(), name), &shown)?;
+            let xattrs = xattrs_of(fd.as_fd(), &from, &shown)?;
+            let values = Finish {
+                owner: Some(stat.owner),
+                owners: self.owners,
+                mode: Some(stat.mode),
+                atime: stat.atime,
+                mtime: stat.mtime,
+                xattrs: &xattrs,
+            };
+            return finish(parent.as_fd(), name, &values, &shown);
+        }
+        let reason = format!("a hard link to `{}`, which is in no layer", shown.display());
+        Err(Error::BadEntry { path: owned(entry), reason })
+    }
+
+    /// The open directory that `path` leads to, made where it is missing, and its path free of symlinks.
+    fn parent(&mut self, path: &[u8]) -> Result<(Rc<OwnedFd>, Vec<u8>)> {
+        if let Some(fd) = self.parents.get(path) {
+            return Ok((fd.clone(), path.to_vec()));
+        }
+        let resolved = self.root.resolve(owned(path), Last::Follow)?;
+        let resolved = bytes(&resolved).to_vec();
+        let fd = match self.root.open_dir(&resolved) {
+            Ok(fd) => fd,
+            Err(Error::NotFound { .. }) => {
+                self.make_parents(&resolved)?;
+                self.root.open_dir(&resolved)?
+            }
+            Err(error) => return Err(error),
+        };
+        if self.parents.len() >= OPEN_PARENTS {
+            self.parents.clear();
+        }
+        let fd = Rc::new(fd);
+        if resolved == path {
+            self.parents.insert(resolved.clone(), fd.clone());
+        }
+        // Making things in it moves its times; an entry that sets them has come before, or comes later.
+        Ok((fd, resolved))
+    }
+
+    fn make_parents(&mut self, path: &[u8]) -> Result<()> {
+        let mut at = Vec::from(*b"/");
+        let mut fd = self.root.open_dir(b"/")?;
+        for part in path.split(|b| *b == b'/').filter(|p| !p.is_empty()) {
+            at = join(&at, part);
+            let shown = owned(&at);
+            match rustix::fs::mkdirat(&fd, os(part), Mode::from_raw_mode(0o755)) {
+                Ok(()) => {
+                    let below = self.lowers.iter().find_map(|l| match l.try_stat(&shown, Last::Keep) {
+                        Ok(Some(stat)) if stat.is_dir() => Some((l, stat)),
+                        _ => None,
+                    });
+                    let (owner, mode) = match &below {
+                        Some((_, stat)) => (stat.owner, stat.mode),
+                        None => (self.owner.unwrap_or_default(), 0o755),
+                    };
+                    let mut xattrs = Vec::new();
+                    if let Some((lower, _)) = &below {
+                        xattrs = xattrs_of(lower.open_dir(&at)?.as_fd(), b".", &shown)?;
+                    }
+                    // A directory that nobody described has no time of its own: the epoch, so that extraction is a function of the tar.
+                    let mtime = below.map_or(0, |(_, stat)| stat.mtime);
+                    let values = Finish { owner: Some(owner), owners: self.owners, mode: Some(mode), atime: mtime, mtime, xattrs: &xattrs };
+                    finish(fd.as_fd(), part, &values, &shown)?;
+                    if self.overlay.is_some() {
+                        self.dirs.insert(at.clone(), mtime);
+                    }
+                }
+                Err(Errno::EXIST) => {}
+                Err(error) => return Err(Error::io("create directory", shown, error)),
+            }
+            fd = root::open_subdir(&fd, part, &shown)?;
+        }
+        Ok(())
+    }
+
+    fn forget(&mut self, path: &[u8]) {
+        let below = |p: &[u8]| p == path || (p.starts_with(path) && p.get(path.len()) == Some(&b'/'));
+        self.parents.retain(|p, _| !below(p));
+        self.dirs.retain(|p, _| !below(p));
+    }
+}
+
+fn name_entry(path: &[u8], error: Error) -> Error {
+    match error {
+        Error::NotFound { .. } | Error::NotDirectory { .. } | Error::TooManyLinks { .. } => {
+            Error::BadEntry { path: owned(path), reason: error.to_string() }
+        }
+        other => other,
+    }
+}
+
+fn write_file<R: Read>(parent: &OwnedFd, name: &[u8], entry: &TarEntry, reader: &mut TarReader<R>) -> Result<()> {
+    let shown = owned(name);
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(parent, os(name), flags, Mode::from_raw_mode(0o600)).map_err(|e| Error::io("create", &shown, e))?;
+    let mut file = File::from(fd);
+    let failed = |e| Error::io("write", &shown, e);
+    let Some((map, size)) = &entry.sparse else {
+        loop {
+            let chunk = reader.chunk()?;
+            if chunk.is_empty() {
+                return Ok(());
+            }
+            file.write_all(chunk).map_err(failed)?;
+        }
+    };
+    let broken = |reason: &str| Error::BadEntry { path: owned(&entry.path), reason: reason.into() };
+    let size_fits = |end: Option<u64>| end.is_some_and(|end| end <= *size);
+    file.set_len(*size).map_err(failed)?;
+    let mut rest: Vec<u8> = Vec::new();
+    for (offset, length) in map {
+        if !size_fits(offset.checked_add(*length)) {
+            return Err(broken("a sparse file with data beyond its end"));
+        }
+        file.seek(SeekFrom::Start(*offset)).map_err(failed)?;
+        let mut left = *length;
+        while left > 0 {
+            if rest.is_empty() {
+                rest.extend_from_slice(reader.chunk()?);
+                if rest.is_empty() {
+                    return Err(broken("a sparse file with less data than its map says"));
+                }
+            }
+            let count = rest.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            file.write_all(&rest[..count]).map_err(failed)?;
+            rest.drain(..count);
+            left -= count as u64;
+        }
+    }
+    Ok(())
 }
