@@ -1,0 +1,8 @@
+//! Real containers from a busybox root, as root and as a plain user.
+mod kit;
+mod limits;
+mod plain;
+mod run;
+mod security;
+
+rhost_exec::init_before_main!();

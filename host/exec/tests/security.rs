@@ -1,0 +1,240 @@
+//! Rows of the threat table that an executor can break.
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use rhost_exec::{Access, ExecError, Mount, MountSource, Security, Step, Tree};
+
+use crate::kit::{Room, able, run, script, try_run};
+
+fn bind(room: &Room, dir: &str, subpath: &str, to: &str) -> Mount {
+    let source = MountSource::Tree { tree: Tree::Dir(room.path(dir)), subpath: subpath.into() };
+    Mount { destination: to.into(), source, access: Access::ReadWrite }
+}
+
+#[test]
+fn subpath_links_stay_in_the_source() {
+    if !able() {
+        return;
+    }
+    let room = Room::new();
+    fs::create_dir_all(room.path("cache/etc")).unwrap();
+    fs::write(room.path("cache/etc/mark"), "inside").unwrap();
+    symlink("/etc", room.path("cache/abs")).unwrap();
+    symlink("../../../../../../../../etc", room.path("cache/rel")).unwrap();
+    for path in ["abs", "rel", "../../../../../etc", "abs/../etc"] {
+        let mut step = room.step("cat /m/mark");
+        step.mounts = vec![bind(&room, "cache", path, "/m")];
+        assert_eq!(run(step).out, "inside", "{path}");
+    }
+}
+
+#[test]
+fn destination_links_stay_in_the_root() {
+    if !able() {
+        return;
+    }
+    let room = Room::new();
+    let outside = room.path("outside");
+    fs::create_dir_all(&outside).unwrap();
+    fs::create_dir_all(room.path("cache")).unwrap();
+    symlink(&outside, room.path("base/link")).unwrap();
+    let mut step = room.step("ls -d /link/x && touch /link/x/made");
+    step.mounts = vec![bind(&room, "cache", "", "/link/x")];
+    run(step);
+    assert!(room.path("cache/made").exists());
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+}
+
+#[test]
+fn nothing_is_mounted_on_proc_sys_or_the_root() {
+    if !able() {
+        return;
+    }
+    let room = Room::new();
+    fs::create_dir_all(room.path("cache")).unwrap();
+    symlink("/proc/sys", room.path("base/sneak")).unwrap();
+    symlink("/", room.path("base/top")).unwrap();
+    for to in ["/proc", "/proc/sys", "/proc/self/fd", "/sneak", "/sys/kernel", "/top", "/proc/self/root/x"] {
+        let mut step = room.step("true");
+        step.mounts = vec![bind(&room, "cache", "", to)];
+        assert!(matches!(try_run(step), Err(ExecError::Mount { .. })), "{to}");
+    }
+    for to in ["/", "relative", "/..", ""] {
+        let mut step = room.step("true");
+        step.mounts = vec![bind(&room, "cache", "", to)];
+        assert!(matches!(try_run(step), Err(ExecError::Invalid(_))), "{to}");
+    }
+}
+
+#[test]
+fn linked_proc_dev_or_sys_in_the_image_is_refused() {
+    if !able() {
+        return;
+    }
+    for name in ["proc", "dev", "sys"] {
+        let room = Room::new();
+        symlink("tmp", room.path("base").join(name)).unwrap();
+        assert!(matches!(try_run(room.step("true")), Err(ExecError::Mount { .. })), "{name}");
+    }
+}
+
+#[test]
+fn stubs_swapped_by_the_step_remove_nothing_else() {
+    if !able() {
+        return;
+    }
+    let room = Room::new();
+    fs::create_dir_all(room.path("cache")).unwrap();
+    fs::create_dir_all(room.path("base/keep/a")).unwrap();
+    let mut step = room.step("busybox rm -rf /d/b; busybox mv /d /old; busybox ln -s /keep /d; ls /keep/a");
+    step.mounts = vec![bind(&room, "cache", "", "/d/c/a")];
+    // `/d/c` is busy, `/d` can be renamed.
+    run(step);
+    assert!(room.path("base/keep/a").is_dir());
+    assert!(!room.changes().iter().any(|c| c.starts_with("keep")), "{:?}", room.changes());
+}
+
+#[test]
+fn working_directory_through_a_descriptor_is_refused() {
+    if !able() {
+        return;
+    }
+    for fd in [0, 3, 5, 7, 9] {
+        let room = Room::new();
+        let mut step = room.step("pwd");
+        step.cwd = format!("/proc/self/fd/{fd}");
+        assert!(try_run(step).is_err(), "{fd}");
+    }
+    let room = Room::new();
+    symlink("/proc/self/fd/7", room.path("base/cwd")).unwrap();
+    let mut step = room.step("pwd");
+    step.cwd = "/cwd".into();
+    assert!(try_run(step).is_err());
+}
+
+#[test]
+fn no_descriptor_leaks() {
+    if !able() {
+        return;
+    }
+    // `ls` itself has the directory open.
+    assert_eq!(script("cd /proc/self/fd; for f in *; do echo $f; done"), "0\n1\n2\n3\n");
+}
+
+#[test]
+fn capabilities_filter_and_privileges() {
+    if !able() {
+        return;
+    }
+    let out = script("busybox grep -E '^(Cap|NoNewPrivs|Seccomp:)' /proc/self/status");
+    let text: Vec<&str> = out.split_whitespace().collect();
+    let set = "00000000a80425fb";
+    let none = "0000000000000000";
+    assert_eq!(
+        text,
+        ["CapInh:", none, "CapPrm:", set, "CapEff:", set, "CapBnd:", set, "CapAmb:", none, "NoNewPrivs:", "0", "Seccomp:", "2"]
+    );
+    let room = Room::new();
+    let mut step = room.step("busybox grep -E '^Cap(Eff|Prm)' /proc/self/status");
+    step.user = "app".into();
+    assert_eq!(run(step).out, format!("CapPrm:\t{none}\nCapEff:\t{none}\n"));
+}
+
+#[test]
+fn insecure_lifts_the_sandbox_and_nothing_else_does() {
+    if !able() {
+        return;
+    }
+    let room = Room::new();
+    let mut step = room.step("mount -t tmpfs none /tmp && echo mounted; busybox grep ^Seccomp: /proc/self/status");
+    step.security = Security::Insecure;
+    assert_eq!(run(step).out, "mounted\nSeccomp:\t0\n");
+    assert!(!script("mount -t tmpfs none /tmp; busybox unshare -m true; true").contains("mounted"));
+}
+
+#[test]
+fn made_device_nodes_cannot_be_opened() {
+    if !able() {
+        return;
+    }
+    let room = Room::new();
+    fs::create_dir_all(room.path("cache")).unwrap();
+    let mut step = room.step("for d in /tmp /dev /dev/shm /c /t; do mknod $d/n c 1 5; busybox head -c1 $d/n >/dev/null 2>&1 && echo open $d; rm -f $d/n; done; true");
+    step.mounts = vec![
+        bind(&room, "cache", "", "/c"),
+        Mount { destination: "/t".into(), source: MountSource::Tmpfs { size: None }, access: Access::ReadWrite },
+    ];
+    assert_eq!(run(step).out, "");
+}
+
+#[test]
+fn masked_and_read_only_paths() {
+    if !able() {
+        return;
+    }
+    let out = script(
+        "for f in kcore keys timer_list interrupts; do [ -e /proc/$f ] && cat /proc/$f | busybox head -c1; done; ls /proc/acpi /proc/scsi /sys/firmware 2>/dev/null | busybox grep -v : | busybox grep .; echo 1 > /proc/sys/vm/drop_caches || echo ro; echo h > /proc/sysrq-trigger || echo ro; touch /sys/x || echo ro; true",
+    );
+    assert_eq!(out.matches("ro\n").count(), 3, "{out}");
+    assert!(out.lines().all(|line| line == "ro" || line.starts_with("sh:") || line.starts_with("/bin/sh:") || line.contains("Read-only") || line.contains("denied") || line.starts_with("touch")), "{out}");
+}
+
+#[test]
+fn the_executor_is_not_in_sight() {
+    if !able() {
+        return;
+    }
+    let out = script("for p in /proc/[0-9]*; do readlink $p/exe; done; readlink /proc/1/exe");
+    assert!(out.lines().all(|line| line == "/bin/busybox"), "{out}");
+    // A script whose interpreter is the link itself must not reach a writable executor.
+    let room = Room::new();
+    fs::write(room.path("base/bin/evil"), "#!/proc/self/exe\n").unwrap();
+    fs::set_permissions(room.path("base/bin/evil"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let before = fs::metadata("/proc/self/exe").unwrap().len();
+    let _ = try_run(Step::new(room.overlay(), ["/bin/evil"]));
+    assert_eq!(fs::metadata("/proc/self/exe").unwrap().len(), before);
+}
+
+#[test]
+fn hostile_passwd() {
+    if !able() {
+        return;
+    }
+    let check = |prepare: fn(&std::path::Path)| {
+        let room = Room::new();
+        let path = room.path("base/etc/passwd");
+        fs::remove_file(&path).unwrap();
+        prepare(&path);
+        let mut step = room.step("id -u");
+        step.user = "app".into();
+        assert!(matches!(try_run(step), Err(ExecError::User { .. })));
+    };
+    check(|path| fs::File::create(path).unwrap().set_len(11 << 20).unwrap());
+    check(|path| rustix::fs::mknodat(rustix::fs::CWD, path, rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap());
+    check(|path| symlink("/dev/zero", path).unwrap());
+    check(|path| symlink("/proc/self/environ", path).unwrap());
+    check(|path| fs::create_dir(path).unwrap());
+}
+
+#[test]
+fn hostile_values_are_refused() {
+    if !able() {
+        return;
+    }
+    let refuse = |change: fn(&mut Step)| {
+        let room = Room::new();
+        let mut step = room.step("true");
+        change(&mut step);
+        assert!(try_run(step).is_err());
+    };
+    refuse(|s| s.args.clear());
+    refuse(|s| s.args.push("a\0b".into()));
+    refuse(|s| s.env.push("A=\0".into()));
+    refuse(|s| s.cwd = "work".into());
+    refuse(|s| s.hostname = "a\nb".into());
+    refuse(|s| s.hostname = "x".repeat(100));
+    refuse(|s| s.extra_hosts = vec![("a b".into(), "1.2.3.4".into())]);
+    refuse(|s| s.extra_hosts = vec![("a".into(), "1.2.3.4\n9.9.9.9 bank".into())]);
+    refuse(|s| s.cgroup_parent = "../../x".into());
+    refuse(|s| s.root = Tree::Dir("base".into()));
+}
