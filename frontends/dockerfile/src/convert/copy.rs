@@ -187,7 +187,9 @@ impl Converter<'_> {
         };
         let remote = |p: &String| is_url(p) || matches!(GitRef::parse(p), Ok(Some(_)));
         if !request.checksum.is_empty() && (request.sources.paths.len() != 1 || !remote(&request.sources.paths[0])) {
-            return Err(ConvertError::instruction("--checksum goes with exactly one source, a URL or a git repository"));
+            return Err(ConvertError::instruction(
+                "--checksum goes with exactly one source, a URL or a git repository",
+            ));
         }
 
         let platform = self.stages[id].platform.clone();
@@ -263,7 +265,9 @@ impl Converter<'_> {
         if let (Some(flag), Some(query)) = (request.keep_git_dir, git.keep_git_dir)
             && flag != query
         {
-            return Err(ConvertError::instruction(format!("ADD {source}: --keep-git-dir={flag} contradicts its query")));
+            return Err(ConvertError::instruction(format!(
+                "ADD {source}: --keep-git-dir={flag} contradicts its query"
+            )));
         }
         // What the query of one source says holds for those after it, as it does for BuildKit.
         request.keep_git_dir = git.keep_git_dir.or(request.keep_git_dir);

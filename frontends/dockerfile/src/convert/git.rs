@@ -62,7 +62,8 @@ impl GitRef {
         if text.starts_with("./") || text.starts_with("../") {
             return Ok(None);
         }
-        let scheme = text.split_once("://").filter(|(s, _)| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric()));
+        let scheme =
+            text.split_once("://").filter(|(s, _)| !s.is_empty() && s.bytes().all(|b| b.is_ascii_alphanumeric()));
         match scheme {
             Some((scheme, rest)) => Self::from_url(&scheme.to_lowercase(), rest),
             None => Self::from_scp(text),
@@ -139,7 +140,8 @@ impl GitRef {
         let mut values: BTreeMap<String, String> = BTreeMap::new();
         for pair in query.unwrap_or_default().split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let decode = |s: &str| percent_decode(&s.replace('+', " ")).ok_or_else(|| wrong(format!("is malformed at `{s}`")));
+            let decode =
+                |s: &str| percent_decode(&s.replace('+', " ")).ok_or_else(|| wrong(format!("is malformed at `{s}`")));
             let key = decode(key)?;
             if values.insert(key.clone(), decode(value)?).is_some() {
                 return Err(wrong(format!("has `{key}` twice")));
@@ -262,7 +264,14 @@ mod tests {
 
     #[test]
     fn kinds_of_sources() {
-        for text in ["git@host:x/y", "ssh://h/x", "git://h/x", "https://h/x.git", "https://h/x.git#main", "http://h/x.git?ref=a"] {
+        for text in [
+            "git@host:x/y",
+            "ssh://h/x",
+            "git://h/x",
+            "https://h/x.git",
+            "https://h/x.git#main",
+            "http://h/x.git?ref=a",
+        ] {
             assert!(parse(text).is_some(), "{text}");
         }
         for text in ["a", "a@b", "https://h/x", "https://h.git", "./a@b:c/", "c:/x", "github.com/a/b"] {
@@ -279,7 +288,16 @@ mod tests {
         let Op::Source(source) = git.op(true) else { panic!() };
         assert_eq!(source.identifier, "git://h/x.git#refs/heads/b:d");
         assert_eq!(source.attrs["git.fullurl"], "https://u@h/x.git");
-        for bad in ["?ref=a&ref=b", "?ref=", "?what=1", "?mtime=x", "?ref=a#b", "?tag=a&branch=b", "?subdir=a#:b", "?submodules=x"] {
+        for bad in [
+            "?ref=a&ref=b",
+            "?ref=",
+            "?what=1",
+            "?mtime=x",
+            "?ref=a#b",
+            "?tag=a&branch=b",
+            "?subdir=a#:b",
+            "?submodules=x",
+        ] {
             assert!(GitRef::parse(&format!("https://h/x.git{bad}")).is_err(), "{bad}");
         }
     }

@@ -3,6 +3,7 @@
 //! [`build`] is the whole frontend: read the file, convert it once per platform, hand back graphs and image configs. It never
 //! solves anything; what to do with the graphs is the adapter's business.
 
+mod base;
 pub mod context;
 mod converter;
 pub(crate) mod copy;
