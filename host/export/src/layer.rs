@@ -179,12 +179,14 @@ impl Compressor {
         out: impl Write,
         halted: &dyn Fn() -> bool,
     ) -> Result<LayerBlob, ExportError> {
+        // A plain tar is hashed once: its digest is its diff id.
+        let hasher = (compression != Compression::None).then(Hasher::new);
         let mut encoder = LayerEncoder {
             layer,
             halted,
             diff: Hasher::new(),
             block: Vec::with_capacity(BLOCK),
-            coder: Coder::new(self, compression, HashingWriter { inner: out, hasher: Hasher::new(), size: 0 })
+            coder: Coder::new(self, compression, HashingWriter { inner: out, hasher, size: 0 })
                 .map_err(|source| ExportError::WriteLayer { layer, source })?,
             failure: None,
         };
@@ -195,9 +197,10 @@ impl Compressor {
         }
         produced.map_err(|source| ExportError::ReadLayer { layer, source })?;
         let out = encoder.coder.finish(&encoder.block).map_err(|e| e.of_layer(layer, compression.kind()))?;
+        let diff = encoder.diff.finish();
         Ok(LayerBlob {
-            diff_id: DiffId(encoder.diff.finish()),
-            digest: BlobDigest(out.hasher.finish()),
+            diff_id: DiffId(diff),
+            digest: BlobDigest(out.hasher.map_or(diff, Hasher::finish)),
             size: out.size,
             kind: compression.kind(),
         })
@@ -390,14 +393,17 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 struct HashingWriter<W> {
     inner: W,
-    hasher: Hasher,
+    /// None where the caller hashes the same bytes itself.
+    hasher: Option<Hasher>,
     size: u64,
 }
 
 impl<W: Write> Write for HashingWriter<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(buffer)?;
-        self.hasher.update(&buffer[..written]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&buffer[..written]);
+        }
         self.size += written as u64;
         Ok(written)
     }
