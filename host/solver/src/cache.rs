@@ -48,6 +48,9 @@ pub trait CacheStore<T>: Send + Sync {
     fn has(&self, key: Digest) -> bool;
     /// The result for `key`.
     fn load(&self, key: Digest) -> Option<T>;
-    /// Remembers that `links` lead to `key`, whose result is `value`. All of it or nothing.
+    /// Remembers that `links`, and no others, lead to `key`, whose result is `value`. All of it or nothing.
+    ///
+    /// No others: a result that is made anew may stand on other contents than the one it replaces, and whoever has the old
+    /// contents must not be given it.
     fn save(&self, key: Digest, links: &[Link], value: &T);
 }

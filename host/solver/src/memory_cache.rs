@@ -11,12 +11,14 @@ pub struct MemoryCache<T>(Mutex<Tables<T>>);
 
 struct Tables<T> {
     links: HashMap<Link, BTreeSet<Digest>>,
+    /// The links that lead to each key.
+    ways: HashMap<Digest, Vec<Link>>,
     results: HashMap<Digest, T>,
 }
 
 impl<T> Default for MemoryCache<T> {
     fn default() -> Self {
-        Self(Mutex::new(Tables { links: HashMap::new(), results: HashMap::new() }))
+        Self(Mutex::new(Tables { links: HashMap::new(), ways: HashMap::new(), results: HashMap::new() }))
     }
 }
 
@@ -51,6 +53,11 @@ impl<T: Clone + Send + Sync> CacheStore<T> for MemoryCache<T> {
 
     fn save(&self, key: Digest, links: &[Link], value: &T) {
         let mut tables = self.tables();
+        for old in tables.ways.insert(key, links.to_vec()).unwrap_or_default() {
+            if let Some(keys) = tables.links.get_mut(&old) {
+                keys.remove(&key);
+            }
+        }
         for link in links {
             tables.links.entry(*link).or_default().insert(key);
         }

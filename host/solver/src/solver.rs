@@ -1,5 +1,5 @@
 //! `Solver`: the walk. Vertices are shared by digest between all solves of one solver, and work by equal keys.
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
@@ -67,6 +67,17 @@ struct Keys {
     hit: Option<Vec<Digest>>,
     /// What leads to the recorded key of each output.
     links: Vec<Vec<Link>>,
+    /// It is made anew although the cache may know it, so what the cache knows to stand on these keys stands on the old result.
+    /// Whoever stands on it may not be answered over them, only over what it holds now.
+    forced: bool,
+}
+
+/// One key of an input, as a vertex that stands on it sees it.
+struct Way {
+    key: Key,
+    selector: Option<Digest>,
+    /// Not [`Keys::forced`]: the cache may answer over it.
+    answers: bool,
 }
 
 type Found = Result<Arc<Keys>, SolveError>;
@@ -230,10 +241,18 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     async fn find_keys(self: Arc<Self>, node: &Node<T>) -> Result<Keys, SolveError> {
         let inputs = try_join_all(node.inputs.iter().map(|(input, output)| {
             let keys = self.clone().keys(input.clone());
-            async move { keys.await.map(|keys| keys.ways[*output].clone()) }
+            async move { keys.await.map(|keys| (keys.ways[*output].clone(), keys.forced)) }
         }));
         let map = async { node.op.cache_map().await.map_err(|error| self.fail(node.digest, error)) };
-        let (map, mut inputs) = tokio::try_join!(map, inputs)?;
+        let (map, inputs) = tokio::try_join!(map, inputs)?;
+        let mut inputs: Vec<Vec<Way>> = inputs
+            .into_iter()
+            .enumerate()
+            .map(|(index, (keys, forced))| {
+                let selector = map.inputs.get(index).and_then(|input| input.selector);
+                keys.into_iter().map(|key| Way { key, selector, answers: !forced }).collect()
+            })
+            .collect();
         let found = self.look_up(node, &map, &inputs);
         let by_content: Vec<usize> =
             (0..inputs.len()).filter(|i| map.inputs.get(*i).is_some_and(|input| input.by_content)).collect();
@@ -252,8 +271,8 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         }))
         .await;
         for (index, content) in by_content.into_iter().zip(contents) {
-            // The content comes first: it is what the recorded key is made of.
-            inputs[index].insert(0, Key { id: content_key(content?).id, volatile: false });
+            // The content comes first: it is what the recorded key is made of. What was selected is in the content already (spec C.1).
+            inputs[index].insert(0, Way { key: content_key(content?), selector: None, answers: true });
         }
         let found = self.look_up(node, &map, &inputs);
         Ok(self.told(node, found))
@@ -267,49 +286,74 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     }
 
     /// Follows the links of every input's keys and keeps what all inputs agree on.
-    fn look_up(&self, node: &Node<T>, map: &CacheMap, inputs: &[Vec<Key>]) -> Keys {
-        let mut keys = Keys { ways: Vec::new(), hit: None, links: Vec::new() };
-        let mut hits = Vec::new();
+    fn look_up(&self, node: &Node<T>, map: &CacheMap, inputs: &[Vec<Way>]) -> Keys {
+        let mut found = Keys { ways: Vec::new(), hit: None, links: Vec::new(), forced: false };
+        let (mut hits, mut answers) = (Vec::new(), Vec::new());
+        let volatile = map.volatile || inputs.iter().any(|ways| ways.iter().all(|way| way.key.volatile));
         for output in 0..node.op.outputs() {
             let named = output_digest(map.digest, output);
-            let links: Vec<Vec<Link>> = inputs
+            let links: Vec<Vec<(Link, bool)>> = inputs
                 .iter()
                 .enumerate()
                 .map(|(index, ways)| {
-                    let selector = map.inputs.get(index).and_then(|input| input.selector);
-                    let durable = ways.iter().filter(|key| !key.volatile && !map.volatile);
-                    durable.map(|key| Link { from: key.id, input: index as u32, output: named, selector }).collect()
+                    let durable = ways.iter().filter(|way| !way.key.volatile && !map.volatile);
+                    let link = |way: &Way| Link {
+                        from: way.key.id,
+                        input: index as u32,
+                        output: named,
+                        selector: way.selector,
+                    };
+                    durable.map(|way| (link(way), way.answers)).collect()
                 })
                 .collect();
-            let mut agreed: Option<Vec<Digest>> = inputs.is_empty().then(|| vec![named]);
-            for links in &links {
-                let reached: Vec<Digest> = links.iter().flat_map(|link| self.cache.follow(link)).collect();
-                agreed = Some(match agreed {
-                    None => reached,
-                    Some(before) => before.into_iter().filter(|key| reached.contains(key)).collect(),
-                });
-                if agreed.as_ref().is_some_and(Vec::is_empty) {
-                    break;
-                }
-            }
-            let mut agreed = agreed.unwrap_or_default();
-            agreed.sort_unstable();
-            agreed.dedup();
+            let (known, answering) = self.agreed(named, &links);
             if !node.ignore_cache && !map.volatile {
-                hits.extend(agreed.iter().copied().find(|key| self.cache.has(*key)));
+                hits.extend(answering.iter().copied().find(|key| self.cache.has(*key)));
             }
-            let volatile = map.volatile || inputs.iter().any(|ways| ways.iter().all(|key| key.volatile));
-            let mut ways: Vec<Key> = agreed.into_iter().map(|id| Key { id, volatile }).collect();
+            answers.push(answering);
+            let mut ways: Vec<Key> = known.into_iter().map(|id| Key { id, volatile }).collect();
             if ways.is_empty() {
-                ways.push(Key { id: new_key(named, map, inputs), volatile });
+                ways.push(Key { id: new_key(named, inputs), volatile });
             }
-            keys.ways.push(ways);
-            keys.links.push(links.into_iter().flatten().collect());
+            found.ways.push(ways);
+            found.links.push(links.into_iter().flatten().map(|(link, _)| link).collect());
         }
         if hits.len() == node.op.outputs() {
-            keys.hit = Some(hits);
+            // Only over these keys is it the cache's answer.
+            found.ways =
+                answers.into_iter().map(|ids| ids.into_iter().map(|id| Key { id, volatile }).collect()).collect();
+            found.hit = Some(hits);
+        } else {
+            found.forced = node.ignore_cache || inputs.iter().flatten().any(|way| !way.answers);
         }
-        keys
+        found
+    }
+
+    /// The keys that the links of every input lead to: all, and those over links that may answer. Sorted.
+    fn agreed(&self, named: Digest, links: &[Vec<(Link, bool)>]) -> (Vec<Digest>, Vec<Digest>) {
+        let Some((first, rest)) = links.split_first() else { return (vec![named], vec![named]) };
+        let follow = |links: &[(Link, bool)]| {
+            let (mut known, mut answering) = (BTreeSet::new(), BTreeSet::new());
+            for (link, answers) in links {
+                for key in self.cache.follow(link) {
+                    known.insert(key);
+                    if *answers {
+                        answering.insert(key);
+                    }
+                }
+            }
+            (known, answering)
+        };
+        let (mut known, mut answering) = follow(first);
+        for links in rest {
+            if known.is_empty() {
+                break;
+            }
+            let (others, other_answers) = follow(links);
+            known.retain(|key| others.contains(key));
+            answering.retain(|key| other_answers.contains(key));
+        }
+        (known.into_iter().collect(), answering.into_iter().collect())
     }
 
     /// From the cache, from a run of the same key, or by running.
@@ -373,13 +417,12 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 }
 
 /// The name of a way that no record has yet: made of the first (best) durable key of each input.
-fn new_key(named: Digest, map: &CacheMap, inputs: &[Vec<Key>]) -> Digest {
+fn new_key(named: Digest, inputs: &[Vec<Way>]) -> Digest {
     let mut text = named.to_string();
-    for (index, ways) in inputs.iter().enumerate() {
-        let key = ways.iter().find(|key| !key.volatile).or_else(|| ways.first());
-        let selector = map.inputs.get(index).and_then(|input| input.selector);
+    for ways in inputs {
+        let way = ways.iter().find(|way| !way.key.volatile).or_else(|| ways.first());
         let name = |digest: Option<Digest>| digest.map(|digest| digest.to_string()).unwrap_or_default();
-        text.push_str(&format!("\n{} {}", name(key.map(|key| key.id)), name(selector)));
+        text.push_str(&format!("\n{} {}", name(way.map(|way| way.key.id)), name(way.and_then(|way| way.selector))));
     }
     Digest::of(text)
 }

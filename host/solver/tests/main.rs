@@ -1,3 +1,4 @@
 //! The solver against small graphs written as text, and against a naive evaluator over random graphs.
 mod model;
+mod speed;
 mod text;

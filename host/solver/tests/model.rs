@@ -74,7 +74,8 @@ impl Op<u64> for ModelOp {
     }
     async fn cache_map(&self) -> Result<CacheMap, OpError> {
         // Equal operations of different vertices: the class is all that counts, and failing ones stand apart.
-        let name = if self.fails { format!("fails{}", self.index) } else { format!("class{} of {}", self.class, self.inputs) };
+        let name =
+            if self.fails { format!("fails{}", self.index) } else { format!("class{} of {}", self.class, self.inputs) };
         let input = CacheMapInput { selector: None, by_content: self.by_content };
         Ok(CacheMap { digest: Digest::of(name), inputs: vec![input; self.inputs], volatile: false })
     }

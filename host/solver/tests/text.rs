@@ -1,11 +1,15 @@
-//! Small graphs as text: `name = label input… [!content] [!ignore] [!fail] [!volatile]`; the last line is the target.
+//! Small graphs as text: `name = label input… [!content] [!ignore] [!fail] [!volatile] [!tick] [!holds:TEXT]`; the last line is the target.
+//! `!tick` gives another result each time it runs, `!holds:TEXT` gives exactly that.
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use rhost_llb::{Digest, VertexDigest};
-use rhost_solver::{CacheMap, CacheMapInput, Edge, Graph, GraphError, MemoryCache, Op, OpError, SolveError, Solver, Vertex};
+use rhost_solver::{
+    CacheMap, CacheMapInput, Edge, Graph, GraphError, MemoryCache, Op, OpError, SolveError, Solver, Vertex,
+};
 
 type Runs = Arc<Mutex<BTreeMap<String, usize>>>;
 
@@ -14,6 +18,7 @@ struct TextOp {
     inputs: usize,
     flags: Vec<String>,
     runs: Runs,
+    ticks: Arc<AtomicUsize>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +38,11 @@ impl Op<String> for TextOp {
     }
     async fn cache_map(&self) -> Result<CacheMap, OpError> {
         let input = CacheMapInput { selector: None, by_content: self.has("!content") };
-        Ok(CacheMap { digest: Digest::of(&self.label), inputs: vec![input; self.inputs], volatile: self.has("!volatile") })
+        Ok(CacheMap {
+            digest: Digest::of(&self.label),
+            inputs: vec![input; self.inputs],
+            volatile: self.has("!volatile"),
+        })
     }
     async fn content_key(&self, _: usize, output: &String) -> Result<Digest, OpError> {
         Ok(Digest::of(output))
@@ -44,20 +53,29 @@ impl Op<String> for TextOp {
         if self.has("!fail") {
             return Err(OpError::new(Failed(self.label.clone())));
         }
+        if let Some(text) = self.flags.iter().find_map(|flag| flag.strip_prefix("!holds:")) {
+            return Ok(vec![text.to_owned()]);
+        }
+        if self.has("!tick") {
+            return Ok(vec![format!("{}{}", self.label, self.ticks.fetch_add(1, Ordering::SeqCst) + 1)]);
+        }
         // `same*` labels all hold the same content.
         let label = if self.label.starts_with("same") { "same" } else { &self.label };
-        Ok(vec![format!("{label}({})", inputs.join(","))])
+        let text = format!("{label}({})", inputs.join(","));
+        // A long chain's text would grow with its square.
+        Ok(vec![if text.len() > 200 { Digest::of(text).to_string() } else { text }])
     }
 }
 
 struct Bed {
     cache: Arc<MemoryCache<String>>,
     runs: Runs,
+    ticks: Arc<AtomicUsize>,
 }
 
 impl Bed {
     fn new() -> Self {
-        Self { cache: Arc::default(), runs: Runs::default() }
+        Self { cache: Arc::default(), runs: Runs::default(), ticks: Arc::default() }
     }
 
     fn graph(&self, text: &str) -> (Graph<String>, Edge) {
@@ -69,9 +87,10 @@ impl Bed {
             let label = words.next().expect("label").to_owned();
             let (flags, inputs): (Vec<_>, Vec<_>) = words.map(str::to_owned).partition(|word| word.starts_with('!'));
             let digest = VertexDigest(Digest::of(line));
-            let inputs: Vec<_> = inputs.iter().map(|input| Edge { vertex: digests[input.as_str()], output: 0 }).collect();
+            let inputs: Vec<_> =
+                inputs.iter().map(|input| Edge { vertex: digests[input.as_str()], output: 0 }).collect();
             let ignore_cache = flags.iter().any(|flag| flag == "!ignore");
-            let op = TextOp { label, inputs: inputs.len(), flags, runs: self.runs.clone() };
+            let op = TextOp { label, inputs: inputs.len(), flags, runs: self.runs.clone(), ticks: self.ticks.clone() };
             vertices.push(Vertex { digest, op: Arc::new(op), inputs, ignore_cache });
             digests.insert(name, digest);
             target = Some(Edge { vertex: digest, output: 0 });
@@ -109,7 +128,8 @@ async fn a_diamond_runs_each_vertex_once_and_then_never() {
 #[tokio::test]
 async fn equal_keys_of_different_vertices_are_one_run() {
     // Two lines, two vertex digests, one operation.
-    check(&[("a = base\nb = make a\nc =  make a\nd = join b c".replace("=  ", "= ").as_str(), "base×1 join×1 make×1")]).await;
+    check(&[("a = base\nb = make a\nc =  make a\nd = join b c".replace("=  ", "= ").as_str(), "base×1 join×1 make×1")])
+        .await;
 }
 
 #[tokio::test]
@@ -197,7 +217,8 @@ fn a_cycle_is_told_with_its_path() {
     let digest = |name: &str| VertexDigest(Digest::of(name));
     let vertex = |name: &str, input: &str| Vertex {
         digest: digest(name),
-        op: Arc::new(TextOp { label: name.into(), inputs: 1, flags: vec![], runs: runs.clone() }) as Arc<dyn Op<String>>,
+        op: Arc::new(TextOp { label: name.into(), inputs: 1, flags: vec![], runs: runs.clone(), ticks: Arc::default() })
+            as Arc<dyn Op<String>>,
         inputs: vec![Edge { vertex: digest(input), output: 0 }],
         ignore_cache: false,
     };
@@ -206,4 +227,36 @@ fn a_cycle_is_told_with_its_path() {
     };
     assert_eq!((path.len(), path.first()), (4, path.last()));
     let Err(GraphError::MissingInput { .. }) = Graph::new([vertex("a", "b")]) else { panic!("b is missing") };
+}
+
+#[tokio::test]
+async fn what_stands_on_a_forced_vertex_is_not_answered_by_what_stood_on_the_old_one() {
+    let bed = Bed::new();
+    let plain = "a = now !tick\nb = use a\nc = end b";
+    assert_eq!(bed.solve(plain).await.expect("solves"), "end(use(now1))");
+    assert_eq!(bed.ran(), "end×1 now×1 use×1");
+    assert_eq!(bed.solve("a = now !tick !ignore\nb = use a\nc = end b").await.expect("solves"), "end(use(now2))");
+    assert_eq!(bed.ran(), "end×1 now×1 use×1");
+    assert_eq!(bed.solve(plain).await.expect("solves"), "end(use(now2))", "and that is what is remembered");
+    assert_eq!(bed.ran(), "");
+}
+
+#[tokio::test]
+async fn a_forced_vertex_that_holds_the_same_as_before_changes_nothing() {
+    check(&[
+        ("a = same1\nb = use a !content\nc = end b", "end×1 same1×1 use×1"),
+        ("a = same1 !ignore\nb = use a !content\nc = end b", "same1×1"),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_replaced_result_is_not_found_by_the_old_content() {
+    let bed = Bed::new();
+    assert_eq!(bed.solve("a = now !tick\nb = use a !content").await.expect("solves"), "use(now1)");
+    assert_eq!(bed.solve("a = now !tick !ignore\nb = use a !content").await.expect("solves"), "use(now2)");
+    bed.ran();
+    assert_eq!(bed.solve("a = other !holds:now1\nb = use a !content").await.expect("solves"), "use(now1)");
+    assert_eq!(bed.ran(), "other×1 use×1");
+    assert_eq!(bed.solve("a = another !holds:now2\nb = use a !content").await.expect("solves"), "use(now2)");
 }
