@@ -320,11 +320,14 @@ fn ram_bytes(value: &str) -> Option<i64> {
     let last = value.rfind(|c: char| c.is_ascii_digit() || matches!(c, '.' | ' '))?;
     let (number, unit) = value.split_at(last + 1);
     let number = number.strip_suffix(' ').unwrap_or(number);
-    // Rust also reads these; Go takes infinity but a size of it means nothing.
-    if number.contains(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-' | 'e' | 'E'))) {
+    // Go lets underscores stand between digits; Rust reads names of infinity, whose size would mean nothing.
+    let digit = |at: Option<usize>| at.and_then(|at| number.as_bytes().get(at)).is_some_and(u8::is_ascii_digit);
+    let separates = |(at, _): (usize, &str)| digit(at.checked_sub(1)) && digit(Some(at + 1));
+    let known = |c: char| c.is_ascii_digit() || matches!(c, '.' | '+' | '-' | 'e' | 'E' | '_');
+    if !number.chars().all(known) || !number.match_indices('_').all(separates) {
         return None;
     }
-    let number: f64 = number.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0)?;
+    let number: f64 = number.replace('_', "").parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0)?;
     let unit = unit.to_ascii_lowercase();
     let (scale, tail) = match unit.as_bytes().first() {
         None => return Some(number as i64),

@@ -101,10 +101,11 @@ fn sizes() {
         ("1t", 1 << 40),
         ("1p", 1 << 50),
         ("1e3", 1000),
+        ("1_000", 1000),
     ] {
         assert_eq!(ram_bytes(text), Some(bytes), "{text}");
     }
-    for text in ["", "k", "-1", "1x", "1bb", "1kx", "1kibb", "1 2", "inf", "nan", "1..2"] {
+    for text in ["", "k", "-1", "1x", "1bb", "1kx", "1kibb", "1 2", "inf", "nan", "1..2", "_1", "1__0", "1_k"] {
         assert_eq!(ram_bytes(text), None, "{text}");
     }
 }
