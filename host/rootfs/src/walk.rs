@@ -1,7 +1,16 @@
-//! sig
+//! Which files of a context take part: include, exclude and followed paths, with the meaning that BuildKit's client gives them when it uploads
+//! a context (spec A.2 `local.*`, F.2).
+//!
+//! A directory that does not match is listed only where something below it could, and appears only when something below it did.
+use std::collections::BTreeSet;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use crate::{Result, Root, Stat};
+use crate::file_ops::MAX_DEPTH;
+use crate::glob::{glob_match, has_wildcard};
+use crate::path::{anchor, base, clean, dir, join, owned, relative};
+use crate::root::{self, Last, try_stat_at};
+use crate::{Error, Kind, MatchInfo, PatternMatcher, Result, Root, Stat};
 
 /// Which files of a directory take part: the `local.*` attributes of spec A.2, with the same meaning as in BuildKit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,7 +33,213 @@ pub struct Entry {
 }
 
 /// Lists what passes `filter`, parents before children, siblings sorted by bytes.
+///
+/// # Errors
+/// A broken pattern, or a directory that takes part and cannot be read.
 pub fn walk(root: &Root, filter: &Filter) -> Result<Vec<Entry>> {
-    let _ = (root, filter);
-    unimplemented!()
+    let mut found = Vec::new();
+    visit(root, filter, |path, stat| {
+        found.push(Entry { path: owned(path), stat: stat.clone() });
+    })?;
+    Ok(found)
+}
+
+struct Level {
+    fd: OwnedFd,
+    path: Vec<u8>,
+    stat: Option<Stat>,
+    told: bool,
+    todo: Vec<Vec<u8>>,
+    include: MatchInfo,
+    exclude: MatchInfo,
+}
+
+pub(crate) fn visit(root: &Root, filter: &Filter, mut tell: impl FnMut(&[u8], &Stat)) -> Result<()> {
+    let include = Matcher::new(&include_patterns(root, filter)?, false)?;
+    let exclude = Matcher::new(&filter.exclude, true)?;
+    let fd = root.open_dir(b"/")?;
+    let todo = reversed(root::names(&fd, &owned(b"/"))?);
+    let (none, nothing) = (MatchInfo::default(), MatchInfo::default());
+    let mut levels = vec![Level { fd, path: Vec::new(), stat: None, told: true, todo, include: none, exclude: nothing }];
+    while let Some(level) = levels.last_mut() {
+        let Some(name) = level.todo.pop() else {
+            levels.pop();
+            continue;
+        };
+        let path = if level.path.is_empty() { name.clone() } else { join(&level.path, &name) };
+        let shown = owned(&path);
+        let Some(stat) = try_stat_at(&level.fd, &name, &shown)? else { continue };
+        let mut skip = false;
+        let (mut include_info, mut exclude_info) = (MatchInfo::default(), MatchInfo::default());
+        if let Some(matcher) = &include {
+            let (hit, info) = matcher.patterns.matches_below(&path, &level.include);
+            include_info = info;
+            if !hit {
+                if stat.is_dir() && !matcher.could_match_below(&path) {
+                    continue;
+                }
+                skip = true;
+            }
+        }
+        if let Some(matcher) = &exclude {
+            let (hit, info) = matcher.patterns.matches_below(&path, &level.exclude);
+            exclude_info = info;
+            if hit {
+                if stat.is_dir() && !matcher.could_match_below(&path) {
+                    continue;
+                }
+                skip = true;
+            }
+        }
+        if skip && !stat.is_dir() {
+            continue;
+        }
+        if !skip {
+            for parent in levels.iter_mut().filter(|l| !l.told) {
+                parent.told = true;
+                if let Some(stat) = &parent.stat {
+                    tell(&parent.path, stat);
+                }
+            }
+            tell(&path, &stat);
+        }
+        if stat.is_dir() {
+            if levels.len() >= MAX_DEPTH {
+                return Err(Error::TooDeep { path: shown, limit: MAX_DEPTH });
+            }
+            let opened = root::open_subdir(&levels[levels.len() - 1].fd, &name, &shown);
+            let fd = match opened {
+                Ok(fd) => fd,
+                // Gone meanwhile, or not to be read and not wanted either.
+                Err(error) if error.is_not_found() => continue,
+                Err(Error::Io { source, .. }) if skip && source.kind() == std::io::ErrorKind::PermissionDenied => continue,
+                Err(error) => return Err(error),
+            };
+            let todo = reversed(root::names(&fd, &shown)?);
+            levels.push(Level { fd, path, stat: Some(stat), told: !skip, todo, include: include_info, exclude: exclude_info });
+        }
+    }
+    Ok(())
+}
+
+fn reversed(mut names: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    names.reverse();
+    names
+}
+
+/// Patterns, and whether a directory that they do not select can be passed over without a look inside.
+struct Matcher {
+    patterns: PatternMatcher,
+    /// Literal beginnings of those that select something, each ending in `/`; `None` when one has wildcards and could match anywhere.
+    literals: Option<Vec<Vec<u8>>>,
+}
+
+impl Matcher {
+    /// `negated`: what selects something below a directory are the negations (an exclude list), else the plain patterns.
+    fn new(patterns: &[String], negated: bool) -> Result<Option<Self>> {
+        if patterns.is_empty() {
+            return Ok(None);
+        }
+        let patterns = PatternMatcher::new(patterns)?;
+        let mut literals = Some(Vec::new());
+        for pattern in patterns.patterns().iter().filter(|p| p.negated == negated) {
+            let text = pattern.text.strip_suffix(b"/**").unwrap_or(&pattern.text);
+            let text = text.strip_suffix(b"/*").unwrap_or(text);
+            if text.iter().any(|b| b"*[]?^\\".contains(b)) {
+                literals = None;
+                break;
+            }
+            if let Some(list) = &mut literals {
+                list.push([text, b"/"].concat());
+            }
+        }
+        Ok(Some(Self { patterns, literals }))
+    }
+
+    fn could_match_below(&self, dir: &[u8]) -> bool {
+        let Some(literals) = &self.literals else { return true };
+        let below = [dir, b"/"].concat();
+        literals.iter().any(|l| l.starts_with(&below))
+    }
+}
+
+fn include_patterns(root: &Root, filter: &Filter) -> Result<Vec<String>> {
+    let Some(paths) = &filter.follow_paths else { return Ok(filter.include.clone()) };
+    let followed = follow(root, paths)?;
+    // The whole directory is among them: nothing is left out.
+    let Some(followed) = drop_covered(followed.into_iter()) else { return Ok(filter.include.clone()) };
+    let all = filter.include.iter().cloned().chain(followed);
+    Ok(drop_covered(all).unwrap_or_default())
+}
+
+/// The paths with every symlink on the way resolved, the links themselves included; sorted.
+fn follow(root: &Root, paths: &[String]) -> Result<BTreeSet<String>> {
+    let mut resolved: BTreeSet<Vec<u8>> = BTreeSet::new();
+    let mut todo: Vec<Vec<u8>> = paths.iter().map(|p| anchor(p.as_bytes())).collect();
+    while let Some(path) = todo.pop() {
+        let path = relative(&path);
+        if path == b"." {
+            resolved.insert(b".".to_vec());
+            continue;
+        }
+        let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
+        let mut current = Vec::new();
+        for (at, part) in parts.iter().enumerate() {
+            current = if current.is_empty() { part.to_vec() } else { join(&current, part) };
+            let targets = link_targets(root, &current, true)?;
+            let is_last = at + 1 == parts.len();
+            if is_last || !targets.is_empty() {
+                if resolved.insert(current.clone()) {
+                    let rest = parts[at + 1..].join(&b'/');
+                    todo.extend(targets.into_iter().map(|t| anchor(&join(&t, &rest))));
+                }
+                break;
+            }
+        }
+    }
+    Ok(resolved.into_iter().map(|p| String::from_utf8_lossy(&p).into_owned()).collect())
+}
+
+/// Where the symlink at `path`, or the symlinks that its last component matches, lead: absolute paths in the root.
+fn link_targets(root: &Root, path: &[u8], wildcard: bool) -> Result<Vec<Vec<u8>>> {
+    let name = base(path);
+    if wildcard && has_wildcard(name) {
+        let entries = match root.read_dir(owned(&anchor(&dir(path)))) {
+            Ok(entries) => entries,
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut targets = Vec::new();
+        for entry in entries.iter().filter(|e| e.stat.kind == Kind::Symlink) {
+            let found = crate::path::bytes(entry.name.as_ref());
+            if glob_match(name, found).unwrap_or(false) {
+                targets.extend(link_targets(root, &join(&dir(path), found), false)?);
+            }
+        }
+        return Ok(targets);
+    }
+    let at = owned(&anchor(path));
+    match root.try_stat(&at, Last::Keep)? {
+        Some(stat) if stat.is_symlink() => {
+            let link = root.read_link(&at)?;
+            let link = clean(crate::path::bytes(&link));
+            Ok(vec![if link.first() == Some(&b'/') { link } else { anchor(&join(&dir(path), &link)) }])
+        }
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// Leaves out what lies below a path before it (the list is sorted); `None` when the whole directory is in it.
+fn drop_covered(paths: impl Iterator<Item = String>) -> Option<Vec<String>> {
+    let mut kept: Vec<String> = Vec::new();
+    for path in paths {
+        if path == "." {
+            return None;
+        }
+        let covered = kept.last().is_some_and(|last| path.strip_prefix(last.as_str()).is_some_and(|rest| rest.starts_with('/')));
+        if !covered {
+            kept.push(path);
+        }
+    }
+    Some(kept)
 }
