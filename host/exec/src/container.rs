@@ -26,6 +26,12 @@ impl Teller<'_> {
         let _ = (&mut &*self.0).write_all(&line(progress));
     }
 
+    fn is_alone(self) -> bool {
+        let mut fds = [rustix::event::PollFd::new(self.0, rustix::event::PollFlags::empty())];
+        let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+        rustix::event::poll(&mut fds, Some(&now)).is_ok_and(|ready| ready > 0)
+    }
+
     pub fn warn(self, text: String) {
         self.say(&Progress::Warning(text));
     }
@@ -42,6 +48,10 @@ pub fn enter(step: &Step, filter: &[libc::sock_filter], teller: Teller<'_>) -> E
 fn assemble(step: &Step, teller: Teller<'_>) -> Result<Identity> {
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _)
         .map_err(|e| ExecError::system("tying to the supervisor", e))?;
+    if teller.is_alone() {
+        // The supervisor died before the line above could see it.
+        sys::exit_now(127);
+    }
     let _ = rustix::process::setsid();
     sys::new_keyring();
     rustix::process::umask(Mode::empty());

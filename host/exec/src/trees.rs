@@ -25,7 +25,7 @@ pub const HOSTNAME: &str = "buildkitsandbox";
 pub fn prepare(step: &Step) -> Result<()> {
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(|e| ExecError::system("making mounts private", e))?;
-    let scratch = scratch().map_err(|e| ExecError::system("mounting the scratch tmpfs", e))?;
+    let scratch = scratch(step).map_err(|e| ExecError::system("mounting the scratch tmpfs", e))?;
     let fail =
         |what: &str, error: std::io::Error| ExecError::Mount { destination: what.into(), reason: error.to_string() };
     make_directory("root")
@@ -66,14 +66,17 @@ pub fn prepare(step: &Step) -> Result<()> {
     Ok(())
 }
 
-fn scratch() -> rustix::io::Result<OwnedFd> {
+fn scratch(step: &Step) -> rustix::io::Result<OwnedFd> {
+    // Over the root, where it hides nothing from us: lookups start below it. But a process whose root is covered may not make user
+    // namespaces, which emulation needs; binfmt_misc's own mount point is always empty and covering it hides no part of /proc.
+    let place = if step.emulator.is_some() { "/proc/sys/fs/binfmt_misc" } else { "/" };
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "mode", "0755")?;
     fsconfig_create(&context)?;
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    move_mount(&mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
+    move_mount(&mount, "", CWD, place, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     rustix::process::fchdir(&mount)?;
     Ok(mount)
 }

@@ -32,11 +32,15 @@ impl Room {
             fs::create_dir_all(room.path(sub)).unwrap();
         }
         fs::copy("/bin/busybox", room.path("base/bin/busybox")).unwrap();
-        for applet in ["sh", "true", "cat", "id", "ls", "echo", "sleep", "mknod", "touch", "readlink", "stat", "hostname", "mount", "ip", "chroot"] {
+        for applet in [
+            "sh", "true", "cat", "id", "ls", "echo", "sleep", "mknod", "touch", "readlink", "stat", "hostname",
+            "mount", "ip", "chroot",
+        ] {
             symlink("busybox", room.path("base/bin").join(applet)).unwrap();
         }
         fs::set_permissions(room.path("base/tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
-        fs::write(room.path("base/etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n").unwrap();
+        fs::write(room.path("base/etc/passwd"), "root:x:0:0::/root:/bin/sh\napp:x:1000:1001::/home/app:/bin/sh\n")
+            .unwrap();
         fs::write(room.path("base/etc/group"), "root:x:0:\nwheel:x:10:app\napp:x:1001:\n").unwrap();
         room
     }

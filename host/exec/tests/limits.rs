@@ -28,7 +28,11 @@ fn a_limit_is_applied_or_said_not_to_be() {
     let mut step = room.step("cat /proc/self/cgroup");
     step.resources = Resources { memory: 64 << 20, ..Resources::default() };
     let ran = run(step);
-    assert!(ran.exit.warnings.is_empty() != ran.exit.warnings.iter().any(|w| w.contains("memory")), "{:?}", ran.exit.warnings);
+    assert!(
+        ran.exit.warnings.is_empty() != ran.exit.warnings.iter().any(|w| w.contains("memory")),
+        "{:?}",
+        ran.exit.warnings
+    );
 }
 
 #[test]
@@ -72,7 +76,9 @@ fn foreign_programs_run_where_an_emulator_is_given() {
     for value in [0_u64, 0x40_0000, 0x40_0000, 0x9c, 0x9c, 0x1000] {
         elf.extend(value.to_le_bytes());
     }
-    for code in [0xd280_0020_u32, 0x1000_00e1, 0xd280_0062, 0xd280_0808, 0xd400_0001, 0xd280_00e0, 0xd280_0ba8, 0xd400_0001] {
+    for code in
+        [0xd280_0020_u32, 0x1000_00e1, 0xd280_0062, 0xd280_0808, 0xd400_0001, 0xd280_00e0, 0xd280_0ba8, 0xd400_0001]
+    {
         elf.extend(code.to_le_bytes());
     }
     elf.extend(b"hi\n\0");

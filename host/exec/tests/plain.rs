@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use rhost_exec::{Network, UserNamespace, enter_user_namespace};
+use rhost_exec::{Network, UserNamespace, enter_user_namespace, in_user_namespace};
 
 use crate::kit::{Room, able, run, try_run};
 
@@ -51,7 +51,9 @@ fn ranges() {
 #[ignore = "run by `one_id` as another user"]
 fn inner_one_id() {
     let room = Room::new();
-    let ran = run(room.step("id -u; echo made > /made; touch /etc/x; cat /proc/self/uid_map; busybox grep ^Seccomp: /proc/self/status"));
+    let ran = run(room.step(
+        "id -u; echo made > /made; touch /etc/x; cat /proc/self/uid_map; busybox grep ^Seccomp: /proc/self/status",
+    ));
     assert!(ran.out.starts_with("0\n") && ran.out.contains(UID) && ran.out.ends_with("Seccomp:\t2\n"), "{}", ran.out);
     assert_eq!(room.changes(), ["etc", "etc/x", "made"]);
     let mut step = room.step("true");
@@ -72,17 +74,61 @@ fn inner_ranges() {
     step.network = Network::None;
     assert_eq!(run(step).out, "lo\n");
     let meta = fs::metadata(room.path("upper/a")).unwrap();
-    assert_eq!((std::os::unix::fs::MetadataExt::uid(&meta), std::os::unix::fs::MetadataExt::gid(&meta)), (200_004, 200_005));
+    assert_eq!(
+        (std::os::unix::fs::MetadataExt::uid(&meta), std::os::unix::fs::MetadataExt::gid(&meta)),
+        (200_004, 200_005)
+    );
     // The harness has threads: refused, with a reason.
     assert!(enter_user_namespace().is_err_and(|e| e.to_string().contains("threads")));
-    let _ = UserNamespace::Ranges;
     // Files of others in upper and work: let a step remove them, as the store would from within the namespace.
     let mut step = room.step("busybox chown -R 0:0 /clean; busybox rm -rf /clean/*");
     step.mounts = vec![rhost_exec::Mount {
         destination: "/clean".into(),
-        source: rhost_exec::MountSource::Tree { tree: rhost_exec::Tree::Dir(room.dir.path().to_owned()), subpath: "upper".into() },
+        source: rhost_exec::MountSource::Tree {
+            tree: rhost_exec::Tree::Dir(room.dir.path().to_owned()),
+            subpath: "upper".into(),
+        },
         access: rhost_exec::Access::ReadWrite,
     }];
     step.root = rhost_exec::Tree::Dir(room.path("base"));
     run(step);
+}
+
+/// What a binary's `main` does first; the harness's own comes too late, when there are threads.
+extern "C" fn enter_first() {
+    let line = fs::read("/proc/self/cmdline").unwrap_or_default();
+    if line.split(|b| *b == 0).any(|arg| arg == b"plain::inner_entered") {
+        assert_eq!(enter_user_namespace(), Ok(UserNamespace::Ranges));
+    }
+}
+
+// SAFETY: a function pointer that libc calls once before `main`.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static ENTER_FIRST: extern "C" fn() = enter_first;
+
+#[test]
+fn whole_process() {
+    as_plain_user("plain::inner_entered", &format!("{UID}:200000:65536\n"));
+}
+
+#[test]
+#[ignore = "run by `whole_process` as another user"]
+fn inner_entered() {
+    assert!(in_user_namespace());
+    assert_eq!(enter_user_namespace(), Ok(UserNamespace::NotNeeded));
+    let room = Room::new();
+    let file = room.path("base/owned");
+    fs::write(&file, "x").unwrap();
+    std::os::unix::fs::chown(&file, Some(1000), Some(1001)).unwrap();
+    let mut step = room.step("stat -c %u:%g /owned; id -u; busybox rm /owned");
+    step.user = "app".into();
+    let ran = try_run(step).unwrap();
+    assert_eq!(ran.out, "1000:1001\n1000\n", "{}", ran.err);
+    let mut step = room.step("busybox rm /owned; busybox rm -r /root; busybox mkdir /root");
+    step.network = Network::Host;
+    run(step);
+    // userxattr: the opaque mark of a replaced directory is one that a plain user can read.
+    let mut value = [0; 8];
+    assert_eq!(rustix::fs::getxattr(room.path("upper/root"), "user.overlay.opaque", &mut value).unwrap(), 1);
 }

@@ -2,7 +2,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use rhost_exec::{Access, ExecError, ExitStatus, Mount, MountSource, Network, OutputStream, ResolvConf, Step, Tree, run_until};
+use rhost_exec::{
+    Access, ExecError, ExitStatus, Mount, MountSource, Network, OutputStream, ResolvConf, Step, Tree, run_until,
+};
 
 use crate::kit::{Room, able, run, script, try_run};
 
@@ -138,7 +140,11 @@ fn mounts() {
         tree(&room, "cache", "sub/file", "/one", Access::ReadOnly),
         tree(&room, "cache", "", "/ro", Access::ReadOnly),
         Mount { destination: "/run/secrets/s".into(), source: secret, access: Access::ReadOnly },
-        Mount { destination: "/t".into(), source: MountSource::Tmpfs { size: Some(1 << 20) }, access: Access::ReadWrite },
+        Mount {
+            destination: "/t".into(),
+            source: MountSource::Tmpfs { size: Some(1 << 20) },
+            access: Access::ReadWrite,
+        },
     ];
     let ran = run(step);
     assert_eq!(ran.out, "contentcontentrefused\nhush440 0:1001\nkept\nt\n");
@@ -174,7 +180,8 @@ fn read_only_root() {
     let room = Room::new();
     let mut step = room.step("touch /x || echo ro; touch /t/x && echo rw");
     step.root_access = Access::ReadOnly;
-    step.mounts = vec![Mount { destination: "/t".into(), source: MountSource::Tmpfs { size: None }, access: Access::ReadWrite }];
+    step.mounts =
+        vec![Mount { destination: "/t".into(), source: MountSource::Tmpfs { size: None }, access: Access::ReadWrite }];
     assert_eq!(run(step).out, "ro\nrw\n");
     assert_eq!(room.changes(), ["etc"]);
 }
@@ -253,7 +260,10 @@ fn dropping_the_future_kills_the_step() {
             let _ = say.send(());
         };
         // The step holds the fifo open for writing: our reader sees its end when every process is gone.
-        let mut step = Step::new(Tree::Dir(room.path("base")), ["/bin/sh", "-c", "exec 3<>/fifo; sleep 1000 & echo up; sleep 1000"]);
+        let mut step = Step::new(
+            Tree::Dir(room.path("base")),
+            ["/bin/sh", "-c", "exec 3<>/fifo; sleep 1000 & echo up; sleep 1000"],
+        );
         step.resolv_conf = ResolvConf::Image;
         let reader = tokio::net::unix::pipe::OpenOptions::new().open_receiver(&fifo).unwrap();
         tokio::select! {
@@ -281,4 +291,40 @@ fn background_processes_end_with_the_program() {
     let started = Instant::now();
     assert_eq!(script("sleep 1000 & echo done"), "done\n");
     assert!(started.elapsed() < Duration::from_secs(20));
+}
+
+#[test]
+fn a_crash_of_the_parent_ends_the_step() {
+    if !able() {
+        return;
+    }
+    let room = Room::new();
+    let fifo = room.path("base/fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o666.into(), 0).unwrap();
+    let mut child = std::process::Command::new("/proc/self/exe")
+        .args(["--ignored", "--exact", "run::inner_long_step"])
+        .env("ROOM", room.dir.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut reader = fs::File::open(&fifo).unwrap();
+    let mut said = [0; 3];
+    std::io::Read::read_exact(&mut reader, &mut said).unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The end of the fifo: every process of the step is gone.
+    std::io::Read::read_to_end(&mut reader, &mut Vec::new()).unwrap();
+}
+
+#[test]
+#[ignore = "run by `a_crash_of_the_parent_ends_the_step`, which kills it"]
+fn inner_long_step() {
+    let base = std::path::PathBuf::from(std::env::var_os("ROOM").unwrap()).join("base");
+    let mut step = Step::new(
+        Tree::Dir(base),
+        ["/bin/sh", "-c", "exec 3>/fifo; busybox setsid sleep 1000 & echo up >&3; sleep 1000"],
+    );
+    step.resolv_conf = ResolvConf::Image;
+    let _ = try_run(step);
 }

@@ -132,7 +132,22 @@ fn capabilities_filter_and_privileges() {
     let none = "0000000000000000";
     assert_eq!(
         text,
-        ["CapInh:", none, "CapPrm:", set, "CapEff:", set, "CapBnd:", set, "CapAmb:", none, "NoNewPrivs:", "0", "Seccomp:", "2"]
+        [
+            "CapInh:",
+            none,
+            "CapPrm:",
+            set,
+            "CapEff:",
+            set,
+            "CapBnd:",
+            set,
+            "CapAmb:",
+            none,
+            "NoNewPrivs:",
+            "0",
+            "Seccomp:",
+            "2"
+        ]
     );
     let room = Room::new();
     let mut step = room.step("busybox grep -E '^Cap(Eff|Prm)' /proc/self/status");
@@ -176,7 +191,15 @@ fn masked_and_read_only_paths() {
         "for f in kcore keys timer_list interrupts; do [ -e /proc/$f ] && cat /proc/$f | busybox head -c1; done; ls /proc/acpi /proc/scsi /sys/firmware 2>/dev/null | busybox grep -v : | busybox grep .; echo 1 > /proc/sys/vm/drop_caches || echo ro; echo h > /proc/sysrq-trigger || echo ro; touch /sys/x || echo ro; true",
     );
     assert_eq!(out.matches("ro\n").count(), 3, "{out}");
-    assert!(out.lines().all(|line| line == "ro" || line.starts_with("sh:") || line.starts_with("/bin/sh:") || line.contains("Read-only") || line.contains("denied") || line.starts_with("touch")), "{out}");
+    assert!(
+        out.lines().all(|line| line == "ro"
+            || line.starts_with("sh:")
+            || line.starts_with("/bin/sh:")
+            || line.contains("Read-only")
+            || line.contains("denied")
+            || line.starts_with("touch")),
+        "{out}"
+    );
 }
 
 #[test]
