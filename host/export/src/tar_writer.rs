@@ -143,3 +143,7 @@ fn record(records: &mut Vec<u8>, key: &str, value: &[u8]) {
     records.extend_from_slice(value);
     records.push(b'\n');
 }
+
+#[cfg(test)]
+#[path = "tar_writer_tests.rs"]
+mod tests;
