@@ -51,6 +51,8 @@ pub enum ErrorKind {
     NoStage(String),
     #[error("the heredoc `<<{0}` is never closed by a line `{0}`")]
     UnterminatedHeredoc(String),
+    #[error("{0} has bytes here that are no UTF-8 and would have to be passed on; save the file as UTF-8")]
+    NotUtf8(&'static str),
     #[error("an ONBUILD trigger must hold one instruction, this one holds {0}")]
     TriggerCount(usize),
     // words

@@ -54,6 +54,25 @@ impl Node {
         matches!(text::lower(&inner.keyword.value).as_str(), "run" | "copy" | "add") && !inner.json
     }
 
+    /// The words of RUN in shell form. They reach the graph as they are, and a graph holds UTF-8 only; all other text
+    /// goes through the shell lexer or into JSON, where a broken byte becomes U+FFFD.
+    pub(super) fn shell_words(&self) -> &[Word] {
+        match &self.body {
+            Body::Words(words) if !self.json && text::lower(&self.keyword.value) == "run" => words,
+            _ => &[],
+        }
+    }
+
+    /// The keyword, if the body of a heredoc is passed on as it is.
+    pub(super) fn passes_bytes(&self, expand: bool) -> Option<&'static str> {
+        match text::lower(&self.keyword.value).as_str() {
+            "run" => Some("RUN"),
+            "copy" if !expand => Some("COPY"),
+            "add" if !expand => Some("ADD"),
+            _ => None,
+        }
+    }
+
     pub(super) fn each_span(&mut self, tie: &mut dyn FnMut(&mut Span)) {
         tie(&mut self.keyword.span);
         self.flags.iter_mut().for_each(|w| tie(&mut w.span));

@@ -145,11 +145,14 @@ impl Parser<'_> {
         };
         let mut span = lines_span;
         let mut node = line::node(&joined.text, self.file.escape).map_err(|e| located(&self.lines, e))?;
+        if let Some((start, end)) = node.shell_words().iter().find_map(|w| joined.broken(w.span)) {
+            return Err(ParseError::new(ErrorKind::NotUtf8("RUN"), self.lines.span(start, end)));
+        }
         node.each_span(&mut |s| *s = tie(&self.lines, *s));
         if node.takes_heredocs() && joined.text.contains("<<") {
             for (heredoc, local) in heredoc::of_line(&joined.text).map_err(|e| located(&self.lines, e))? {
                 let word = tie(&self.lines, local);
-                let (heredoc, end) = self.body(heredoc, word)?;
+                let (heredoc, end) = self.body(heredoc, word, &node)?;
                 span = span.to(end);
                 node.heredocs.push(heredoc);
             }
@@ -176,7 +179,7 @@ impl Parser<'_> {
     }
 
     /// Reads a heredoc's lines up to its delimiter.
-    fn body(&mut self, mut heredoc: Heredoc, word: Span) -> Result<(Heredoc, Span), ParseError> {
+    fn body(&mut self, mut heredoc: Heredoc, word: Span, node: &Node) -> Result<(Heredoc, Span), ParseError> {
         let mut content = Vec::new();
         while let Some(line) = self.lines.next() {
             let bare = line.without_newline();
@@ -187,6 +190,11 @@ impl Parser<'_> {
                 delimiter = rest;
             }
             if delimiter == heredoc.name.as_bytes() {
+                if let Some(name) = node.passes_bytes(heredoc.expand)
+                    && std::str::from_utf8(&content).is_err()
+                {
+                    return Err(ParseError::new(ErrorKind::NotUtf8(name), word));
+                }
                 heredoc.content = text::decode(&content);
                 return Ok((heredoc, bare.span()));
             }

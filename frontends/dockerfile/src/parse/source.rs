@@ -141,6 +141,13 @@ impl Joined {
         }
     }
 
+    /// The source offsets of the first byte in this span that is no UTF-8 (such a piece is one byte long).
+    pub(super) fn broken(&self, local: Span) -> Option<(usize, usize)> {
+        let mark = |p: &&Piece| p.length == 1 && self.text[p.joined..].starts_with('\u{fffd}');
+        let found = self.pieces.iter().filter(mark).find(|p| (local.start..local.end).contains(&p.joined))?;
+        Some((found.source, found.source + 1))
+    }
+
     fn piece(&self, at: usize) -> Option<(&Piece, usize)> {
         let index = self.pieces.partition_point(|p| p.joined <= at).checked_sub(1)?;
         let piece = &self.pieces[index];

@@ -217,6 +217,29 @@ fn places_behind_a_mark_and_broken_text() {
 }
 
 #[test]
+fn text_that_is_no_utf8() {
+    let kind = |body: &[u8]| parse(&[b"FROM a\n", body].concat()).map(|f| f.stages[0].instructions.len());
+    let error = parse(b"FROM a\nRUN a \\\n \xe9x").unwrap_err();
+    assert_eq!((&error.kind, error.span.start, error.span.first_line), (&ErrorKind::NotUtf8("RUN"), 16, 3));
+    for body in [b"run <<E\n\xe9\nE\n".as_slice(), b"COPY <<'E' /a\n\xe9\nE\n", b"ADD <<'E' /a\n\xe9\nE\n"] {
+        assert!(matches!(kind(body).unwrap_err().kind, ErrorKind::NotUtf8(_)), "{body:?}");
+    }
+    for body in [
+        b"MAINTAINER Jos\xe9".as_slice(),
+        b"# \xe9\nRUN a",
+        b"RUN a \\\n# \xe9\n b",
+        b"RUN [\"\xe9\"]",
+        b"RUN a \xef\xbf\xbd",
+        b"CMD \xe9",
+        b"COPY <<E /a\n\xe9\nE\n",
+        b"ONBUILD RUN \xe9",
+        b"LABEL a=\xe9",
+    ] {
+        assert_eq!(kind(body), Ok(1), "{body:?}");
+    }
+}
+
+#[test]
 fn long_lines() {
     let line = |n: usize| format!("FROM a\nRUN {}", "x".repeat(n - 4));
     assert!(parse(line(65535).as_bytes()).is_ok());
