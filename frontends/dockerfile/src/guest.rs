@@ -383,6 +383,7 @@ impl<'a> Lowering<'a> {
     fn copy(&self, copy: &Copy) -> Result<CopyAction, Error> {
         let action = CopyAction::new(self.state(copy.from)?, &copy.src, &copy.dest);
         let mut flags = CopyFlags::empty();
+        // Generated flags have no `|=`.
         for (set, flag) in [
             (copy.follow_symlink, CopyFlags::FOLLOW_SYMLINKS),
             (copy.dir_copy_contents, CopyFlags::CONTENTS_ONLY),
@@ -392,7 +393,7 @@ impl<'a> Lowering<'a> {
             (copy.allow_empty_wildcard, CopyFlags::ALLOW_EMPTY_WILDCARD),
         ] {
             if set {
-                flags |= flag;
+                flags = flags | flag;
             }
         }
         action.options(flags);
