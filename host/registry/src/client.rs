@@ -2,6 +2,7 @@
 //!
 //! One client serves a whole engine: it keeps connections and tokens per host, and is shared behind an `Arc`.
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub struct Retry {
 }
 
 /// Proxies to go through, as values (the cli reads them from its environment).
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Proxies {
     /// For http URLs.
     pub http: Option<String>,
@@ -37,6 +38,18 @@ pub struct Proxies {
     pub https: Option<String>,
     /// Hosts to reach directly, in the usual comma-separated form.
     pub except: Option<String>,
+}
+
+impl fmt::Debug for Proxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |url: &Option<String>| url.as_deref().map(crate::redact);
+        let Self { http, https, except } = self;
+        f.debug_struct("Proxies")
+            .field("http", &shown(http))
+            .field("https", &shown(https))
+            .field("except", except)
+            .finish()
+    }
 }
 
 /// Everything about a client that is not configuration of a registry.

@@ -89,12 +89,19 @@ impl CredentialSource for BTreeMap<String, Credential> {
 }
 
 /// How credential helpers are started. They get this environment and no other.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct HelperEnvironment {
     /// Directories where `docker-credential-*` is looked for, first match wins.
     pub search: Vec<PathBuf>,
     /// Their whole environment (they want `HOME`, `PATH`, a session bus, …).
     pub variables: Vec<(OsString, OsString)>,
+}
+
+impl fmt::Debug for HelperEnvironment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.variables.iter().map(|(name, _)| name).collect();
+        f.debug_struct("HelperEnvironment").field("search", &self.search).field("variables", &names).finish()
+    }
 }
 
 /// Credentials from files of docker's form, tried in order: `~/.docker/config.json`, podman's `auth.json`.

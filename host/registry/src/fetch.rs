@@ -39,6 +39,9 @@ impl Client {
         let mut fetch = Fetch { client: self, image, blob, sink, arrived };
         let mut kept = Kept::default();
         for endpoint in &endpoints {
+            if self.transport.passed_over(endpoint) {
+                continue;
+            }
             let outcome = fetch.from(endpoint).await;
             if let ControlFlow::Break(outcome) = self.transport.judge(endpoint, outcome, &mut kept) {
                 return outcome;

@@ -57,6 +57,9 @@ impl Client {
         let ask = Ask::new(Method::POST, target, access, path).what(what(target, blob));
         let mut kept = Kept::default();
         for endpoint in &self.transport.endpoints(target.registry(), false)? {
+            if self.transport.passed_over(endpoint) {
+                continue;
+            }
             let outcome = self.upload(endpoint, &ask, blob, source).await;
             if let ControlFlow::Break(outcome) = self.transport.judge(endpoint, outcome, &mut kept) {
                 return outcome;

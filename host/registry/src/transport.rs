@@ -38,6 +38,12 @@ pub(crate) struct Endpoint {
     pub mirror: bool,
 }
 
+impl Endpoint {
+    fn scheme(&self) -> &'static str {
+        if self.base.scheme() == "http" { "http" } else { "https" }
+    }
+}
+
 /// A request, as data, so that it can be sent again.
 #[derive(Clone, Debug)]
 pub(crate) struct Ask {
@@ -155,7 +161,7 @@ impl Transport {
             None | Some(false) if insecure => vec!["https", "http"],
             None | Some(false) => vec!["https"],
         };
-        let known = self.schemes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(host).copied();
+        let known = self.scheme_of(host);
         schemes.sort_by_key(|scheme| Some(*scheme) != known);
         let http = self.http(host, insecure)?;
         let authority = if host == "docker.io" { "registry-1.docker.io" } else { host };
@@ -218,6 +224,9 @@ impl Transport {
     pub async fn ask_any(&self, ask: &Ask) -> Result<Response, Error> {
         let mut kept = Kept::default();
         for endpoint in &self.endpoints(ask.image.registry(), ask.access == Access::Pull)? {
+            if self.passed_over(endpoint) {
+                continue;
+            }
             let outcome = self.ask(endpoint, ask).await;
             if let ControlFlow::Break(outcome) = self.judge(endpoint, outcome, &mut kept) {
                 return outcome;
@@ -231,6 +240,9 @@ impl Transport {
     pub async fn read_manifest(&self, ask: &Ask, limit: u64) -> Result<RawManifest, Error> {
         let mut kept = Kept::default();
         for endpoint in &self.endpoints(ask.image.registry(), ask.access == Access::Pull)? {
+            if self.passed_over(endpoint) {
+                continue;
+            }
             let outcome = match self.read_small(endpoint, ask, limit).await {
                 Ok((bytes, stated)) => RawManifest::new(&ask.image, bytes, stated.as_deref(), ask.image.digest()),
                 Err(error) => Err(error),
@@ -272,23 +284,36 @@ impl Transport {
         kept: &mut Kept,
     ) -> ControlFlow<Result<T, Error>> {
         match outcome {
-            Ok(value) => {
-                let scheme = if endpoint.base.scheme() == "http" { "http" } else { "https" };
-                let mut schemes = self.schemes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-                schemes.insert(endpoint.host.clone(), scheme);
-                ControlFlow::Break(Ok(value))
-            }
+            Ok(value) => ControlFlow::Break(Ok(value)),
             Err(error @ (Error::Local { .. } | Error::Config(_))) => ControlFlow::Break(Err(error)),
             Err(error) if endpoint.mirror => {
                 tracing::debug!(mirror = %endpoint.host, %error, "mirror passed over");
                 ControlFlow::Continue(())
             }
-            Err(error @ Error::Unreachable { .. }) => {
-                kept.0.get_or_insert(error);
+            // It does speak this scheme: the other would only hide the reason. Next time both are tried again.
+            Err(error @ Error::Unreachable { .. }) if self.scheme_of(&endpoint.host) == Some(endpoint.scheme()) => {
+                self.schemes().remove(&endpoint.host);
+                ControlFlow::Break(Err(error))
+            }
+            Err(Error::Unreachable { registry, reason }) => {
+                kept.0.push((endpoint.scheme(), registry, reason));
                 ControlFlow::Continue(())
             }
             Err(error) => ControlFlow::Break(Err(error)),
         }
+    }
+
+    fn schemes(&self) -> std::sync::MutexGuard<'_, HashMap<String, &'static str>> {
+        self.schemes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn scheme_of(&self, host: &str) -> Option<&'static str> {
+        self.schemes().get(host).copied()
+    }
+
+    /// Whether the host of `endpoint` has answered by the other scheme: then this one is not tried.
+    pub fn passed_over(&self, endpoint: &Endpoint) -> bool {
+        self.scheme_of(&endpoint.host).is_some_and(|known| known != endpoint.scheme())
     }
 
     /// Sends `ask` to one endpoint, answers challenges, retries what may pass, and turns bad answers into errors.
@@ -331,6 +356,10 @@ impl Transport {
                 }
             };
             let status = response.status();
+            // A TLS server answers 400 to plain http: that is no proof that http is spoken.
+            if own && status != StatusCode::BAD_REQUEST {
+                self.schemes().insert(endpoint.host.clone(), endpoint.scheme());
+            }
             if status == StatusCode::UNAUTHORIZED && own && challenged < 2 {
                 challenged += 1;
                 failures -= 1;
@@ -379,9 +408,9 @@ impl Transport {
         match status.as_u16() {
             404 => Error::NotFound { registry, what },
             401 | 403 => self.unauthorised(endpoint, ask, authenticated, reason),
-            // Plain http spoken to a TLS port: the other scheme is next.
-            400 if endpoint.base.scheme() == "http" && reason.contains("HTTPS server") => {
-                Error::Unreachable { registry, reason: "it speaks https only".into() }
+            // Plain http spoken to a TLS port (an answer to HEAD has no body to tell by): the other scheme is next.
+            400 if endpoint.scheme() == "http" && (ask.method == Method::HEAD || reason.contains("HTTPS")) => {
+                Error::Unreachable { registry, reason: "it refuses plain http".into() }
             }
             status => Error::Refused { registry, status, what, reason },
         }
@@ -422,13 +451,21 @@ impl Transport {
     }
 }
 
-/// The registry's own first failure: the first scheme's reason tells more than that of the fallback.
+/// Why the registry itself was not reached, by each scheme that was tried.
 #[derive(Default)]
-pub(crate) struct Kept(Option<Error>);
+pub(crate) struct Kept(Vec<(&'static str, String, String)>);
 
 impl Kept {
     pub fn error(self) -> Error {
-        self.0.unwrap_or_else(|| Error::Unreachable { registry: String::new(), reason: "no endpoint".into() })
+        let registry = self.0.first().map(|(_, registry, _)| registry.clone()).unwrap_or_default();
+        let reason = match &self.0[..] {
+            [(_, _, reason)] => reason.clone(),
+            [(_, _, a), (_, _, b)] if a == b => a.clone(),
+            several => {
+                several.iter().map(|(scheme, _, reason)| format!("{scheme}: {reason}")).collect::<Vec<_>>().join("; ")
+            }
+        };
+        Error::Unreachable { registry, reason }
     }
 }
 

@@ -34,7 +34,7 @@ impl Registry {
     /// # Errors
     /// When `docker-registry` is not installed or does not come up; the message has its log.
     pub fn start() -> Result<Self> {
-        Self::launch(false)
+        Self::launch(Door::Open)
     }
 
     /// An empty registry that wants [`LOGIN`] for everything.
@@ -42,16 +42,37 @@ impl Registry {
     /// # Errors
     /// As [`Registry::start`].
     pub fn start_with_login() -> Result<Self> {
-        Self::launch(true)
+        Self::launch(Door::Login)
     }
 
-    fn launch(login: bool) -> Result<Self> {
+    /// An empty registry that speaks https with a certificate of its own, see [`Registry::certificate`].
+    ///
+    /// # Errors
+    /// As [`Registry::start`], and when `openssl` is not installed.
+    pub fn start_with_tls() -> Result<Self> {
+        Self::launch(Door::Tls)
+    }
+
+    /// The certificate (PEM) to trust, of a registry that was started with [`Registry::start_with_tls`].
+    pub fn certificate(&self) -> PathBuf {
+        self.dir.path().join("certificate.pem")
+    }
+
+    fn launch(door: Door) -> Result<Self> {
+        let login = matches!(door, Door::Login);
         let dir = tempfile::tempdir()?;
         let (storage, htpasswd) = (dir.path().join("storage"), dir.path().join("htpasswd"));
         let mut config = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {storage:?}}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: \"127.0.0.1:0\", secret: test}}\n"
+             http: {{addr: \"127.0.0.1:0\", secret: test{}}}\n",
+            match door {
+                Door::Tls => {
+                    let (certificate, key) = certify(dir.path())?;
+                    format!(", tls: {{certificate: {certificate:?}, key: {key:?}}}")
+                }
+                Door::Open | Door::Login => String::new(),
+            }
         );
         if login {
             std::fs::write(&htpasswd, HTPASSWD)?;
@@ -146,6 +167,34 @@ impl Registry {
         // base64 of `builder:letmein`.
         serde_json::json!({"auths": {self.address(): {"auth": "YnVpbGRlcjpsZXRtZWlu"}}}).to_string()
     }
+}
+
+/// Who may come in, and how.
+enum Door {
+    Open,
+    Login,
+    Tls,
+}
+
+/// A certificate for 127.0.0.1 that signs itself, and its key.
+fn certify(dir: &Path) -> Result<(PathBuf, PathBuf)> {
+    let (certificate, key) = (dir.join("certificate.pem"), dir.join("key.pem"));
+    let mut command = Command::new("openssl");
+    command.args([
+        "req",
+        "-x509",
+        "-newkey",
+        "ec",
+        "-pkeyopt",
+        "ec_paramgen_curve:prime256v1",
+        "-nodes",
+        "-days",
+        "30",
+    ]);
+    command.args(["-subj", "/CN=rhost test", "-addext", "subjectAltName=IP:127.0.0.1"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    output(command.arg("-keyout").arg(&key).arg("-out").arg(&certificate))?;
+    Ok((certificate, key))
 }
 
 impl Drop for Registry {

@@ -96,3 +96,11 @@ async fn failures_tell_no_secret() {
     let shown = format!("{:?}", Credential::Basic { username: "u".into(), password: "hunter2".into() });
     assert!(!shown.contains("hunter2"));
 }
+
+#[test]
+fn nothing_secret_is_shown() {
+    let helpers = HelperEnvironment { search: Vec::new(), variables: vec![("TOKEN".into(), "hunter2".into())] };
+    let proxies = rhost_registry::Proxies { http: Some("http://me:hunter2@proxy:3128".into()), ..Default::default() };
+    let shown = format!("{:?} {:?}", DockerConfig::new(Vec::new(), helpers), proxies);
+    assert!(shown.contains("TOKEN") && shown.contains("proxy:3128") && !shown.contains("hunter2"), "{shown}");
+}

@@ -302,3 +302,46 @@ async fn foreign_text_is_cleaned() {
     let text = fetch(&server, b"x").await.unwrap_err().to_string();
     assert!(!text.contains("hunter2") && !text.contains('\u{1b}') && !text.contains('\u{7}'), "{text}");
 }
+
+/// A registry that loses part of an upload: it stores half of each chunk's bytes, cuts one answer, and tells the truth when
+/// it is asked.
+#[tokio::test]
+async fn a_broken_upload_goes_on_where_the_registry_is() {
+    let bytes = noise(9_000_000);
+    let stored = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let kept = stored.clone();
+    let server = Faulty::start(move |seen, before| {
+        let mut stored = kept.lock().unwrap();
+        let told = |reply: Reply, length: usize| match length {
+            0 => reply.header("range", "0-0").header("location", "/u/1?_state=s"),
+            length => reply.header("range", format!("0-{}", length - 1)).header("location", "/u/1?_state=s"),
+        };
+        match seen.method.as_str() {
+            "HEAD" => Reply::new(404, ""),
+            "POST" => told(Reply::new(202, ""), 0),
+            "GET" => told(Reply::new(204, ""), stored.len()),
+            "PATCH" => {
+                let start: usize = seen.header("content-range").unwrap().split('-').next().unwrap().parse().unwrap();
+                if start != stored.len() {
+                    return told(Reply::new(416, ""), stored.len());
+                }
+                let half = if before == 3 { seen.body.len() } else { seen.body.len() / 2 + 1 };
+                stored.extend_from_slice(&seen.body[..half]);
+                match before {
+                    2 => Reply::new(500, ""),
+                    _ => told(Reply::new(202, ""), stored.len()),
+                }
+            }
+            "PUT" => Reply::new(201, ""),
+            _ => Reply::new(405, ""),
+        }
+    })
+    .await;
+    let blob = layer(&bytes);
+    let source = std::collections::HashMap::from([(blob.digest, bytes.clone())]);
+    let to = name(&format!("{}/a:1", server.address));
+    anonymous().push_blob(&to, &blob, &source, None).await.unwrap();
+    assert!(*stored.lock().unwrap() == bytes);
+    let last = server.seen().pop().unwrap();
+    assert!(last.path.starts_with("/u/1?_state=s&digest=sha256%3A"), "{}", last.path);
+}

@@ -219,3 +219,25 @@ async fn a_wrong_certificate_file_is_told() {
     let error = client.manifest(&name("r.example/a")).await.unwrap_err();
     assert!(matches!(error, Error::Config(_)) && error.to_string().contains("/nonexistent.pem"), "{error}");
 }
+
+#[tokio::test]
+async fn https_is_checked() {
+    if !have(&["docker-registry", "openssl"]) {
+        return;
+    }
+    let registry = Registry::start_with_tls().unwrap();
+    let table = |line: &str| format!("[registry.\"{}\"]\n{line}", registry.address());
+    let trusted = client(&table(&format!("ca = [{:?}]", registry.certificate())), Arc::new(NoCredentials));
+    let to = registry.name("a:1");
+    push(&trusted, &to, "amd64", &[noise(10), noise(9_000_000)]).await.unwrap();
+    let insecure = client(&table("insecure = true"), Arc::new(NoCredentials));
+    for client in [&trusted, &insecure] {
+        let found = resolve(client, &name(&to), &platform("linux/amd64")).await.unwrap();
+        pull_blobs(client, &name(&to), &found.layers, &Shelf::default(), 2).await.unwrap();
+    }
+    for untrusting in [String::new(), table("http = false")] {
+        let error = client(&untrusting, Arc::new(NoCredentials)).manifest(&name(&to)).await.unwrap_err();
+        assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+        assert!(error.to_string().contains("certificate"), "{error}");
+    }
+}
