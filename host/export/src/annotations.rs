@@ -69,7 +69,11 @@ impl Annotations {
             if let Some(platform) = &annotation.platform
                 && !built.contains(platform)
             {
-                return Err(ExportError::AnnotationPlatform { key, platform: platform.clone(), built: built.to_vec() });
+                return Err(ExportError::AnnotationPlatform {
+                    key,
+                    platform: Box::new(platform.clone()),
+                    built: built.to_vec(),
+                });
             }
         }
         Ok(())

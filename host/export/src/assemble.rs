@@ -68,7 +68,7 @@ pub fn assemble(
     }
     let platforms: Vec<Platform> = images.iter().map(|image| image.platform.clone()).collect();
     if let Some(twice) = platforms.iter().enumerate().find_map(|(i, p)| platforms[..i].contains(p).then_some(p)) {
-        return Err(ExportError::DuplicatePlatform { platform: twice.clone() });
+        return Err(ExportError::DuplicatePlatform { platform: Box::new(twice.clone()) });
     }
     let has_index = options.index || images.len() > 1;
     options.annotations.check(&platforms, has_index)?;
@@ -141,7 +141,8 @@ fn truncated(time: Timestamp) -> Timestamp {
 }
 
 fn pretty(document: &impl serde::Serialize, platform: &Platform) -> Result<Vec<u8>, ExportError> {
-    json::pretty(document).map_err(|e| ExportError::BadConfig { platform: platform.clone(), reason: e.to_string() })
+    json::pretty(document)
+        .map_err(|e| ExportError::BadConfig { platform: Box::new(platform.clone()), reason: e.to_string() })
 }
 
 fn put(

@@ -147,6 +147,8 @@ impl Write for DirBlob {
 
 impl BlobWriter for DirBlob {
     fn commit(mut self: Box<Self>, digest: BlobDigest, _size: u64) -> io::Result<()> {
+        // Bytes before names: after a crash no blob is there under its name with less in it.
+        self.file.sync_all()?;
         if let Some(path) = &self.path {
             fs::rename(path, self.blobs.path(digest))?;
         }

@@ -38,10 +38,10 @@ pub enum ExportError {
     Cancelled,
     /// The image config of the frontend is no JSON object of the wanted shape.
     #[error("image config for {platform}: {reason}")]
-    BadConfig { platform: Platform, reason: String },
+    BadConfig { platform: Box<Platform>, reason: String },
     /// A time is no RFC 3339 time.
     #[error("image config for {platform}: `{field}` is `{text}`, wanted a time like 2024-01-31T12:00:00Z")]
-    BadTime { platform: Platform, field: &'static str, text: String },
+    BadTime { platform: Box<Platform>, field: &'static str, text: String },
     /// SOURCE_DATE_EPOCH is outside the years that image formats can say.
     #[error("SOURCE_DATE_EPOCH {seconds} is not a time between the years 1 and 9999")]
     BadEpoch { seconds: i64 },
@@ -56,7 +56,7 @@ pub enum ExportError {
     IndexAnnotation { key: String },
     /// An annotation names a platform that is not built.
     #[error("annotation `{key}` is for platform {platform}, but the build has {}", list(built))]
-    AnnotationPlatform { key: String, platform: Platform, built: Vec<Platform> },
+    AnnotationPlatform { key: String, platform: Box<Platform>, built: Vec<Platform> },
     /// A path could not be read or written.
     #[error("{action} {}: {source}", path.display())]
     Path { action: &'static str, path: PathBuf, source: io::Error },
@@ -67,7 +67,7 @@ pub enum ExportError {
     #[error(
         "the result for {platform} would overwrite another; leave out platform-split=false, name each platform once"
     )]
-    DuplicatePlatform { platform: Platform },
+    DuplicatePlatform { platform: Box<Platform> },
     /// The output stream refused bytes.
     #[error("writing the output: {0}")]
     Output(#[source] io::Error),

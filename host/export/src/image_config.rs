@@ -49,9 +49,9 @@ pub fn finish_config(
     base_history: usize,
     epoch: Option<Timestamp>,
 ) -> Result<Vec<u8>, ExportError> {
-    let bad = |reason: String| ExportError::BadConfig { platform: platform.clone(), reason };
+    let bad = |reason: String| ExportError::BadConfig { platform: Box::new(platform.clone()), reason };
     let bad_time =
-        |field, text: &str| ExportError::BadTime { platform: platform.clone(), field, text: text.to_owned() };
+        |field, text: &str| ExportError::BadTime { platform: Box::new(platform.clone()), field, text: text.to_owned() };
     let mut fields: BTreeMap<String, Value> = serde_json::from_slice(config).map_err(|e| bad(e.to_string()))?;
     for field in ["architecture", "os"] {
         match fields.get(field) {

@@ -34,11 +34,13 @@ pub(crate) fn check_split(trees: &[PlatformTree], split: Option<bool>) -> Result
     }
     for (index, tree) in trees.iter().enumerate() {
         if trees[..index].iter().any(|other| other.folder() == tree.folder()) {
-            return Err(ExportError::DuplicatePlatform { platform: tree.platform.clone() });
+            return Err(ExportError::DuplicatePlatform { platform: Box::new(tree.platform.clone()) });
         }
     }
     match (split, trees) {
-        (Some(false), [_, second, ..]) => Err(ExportError::DuplicatePlatform { platform: second.platform.clone() }),
+        (Some(false), [_, second, ..]) => {
+            Err(ExportError::DuplicatePlatform { platform: Box::new(second.platform.clone()) })
+        }
         _ => Ok(split.unwrap_or(trees.len() > 1)),
     }
 }

@@ -177,7 +177,12 @@ fn a_layout_directory_gathers_images() {
     assert_eq!(index_names(&dest), ["docker.io/library/foo:latest", "docker.io/library/bar:latest"]);
     write_oci_dir(&second, &names(&["foo"]), &second_blobs, &dest).unwrap();
     assert_eq!(index_names(&dest), ["docker.io/library/bar:latest", "docker.io/library/foo:latest"]);
+    // A blob that was damaged meanwhile is written anew.
+    let layer = dest.join("blobs/sha256").join(first.manifests[0].layers[0].digest.0.hex());
+    let good = fs::read(&layer).unwrap();
+    fs::write(&layer, vec![0; good.len()]).unwrap();
     write_oci_dir(&first, &[], &first_blobs, &dest).unwrap();
+    assert!(fs::read(&layer).unwrap() == good);
     assert_eq!(index_names(&dest), ["-"]);
     let partial = fs::read_dir(dest.join("blobs/sha256")).unwrap().any(|e| e.unwrap().file_name().len() != 64);
     assert!(!partial);

@@ -117,8 +117,8 @@ proptest! {
 #[test]
 fn gzip_of_real_files_is_the_same_for_any_number_of_threads() {
     let mut input = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-    input.truncate(16 * BLOCK);
-    for level in [1, 3, 6, 9] {
+    input.truncate(10 * BLOCK);
+    for level in [1, 6] {
         let one = compress(&input, Compression::Gzip { level }, 1);
         assert!(decompress(&one, LayerKind::Gzip) == input);
         for threads in [2, 5] {
