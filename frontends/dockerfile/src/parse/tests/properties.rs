@@ -57,7 +57,7 @@ fn inside(span: crate::Span, source: &[u8]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
     fn hostile_files(source in soup()) {
