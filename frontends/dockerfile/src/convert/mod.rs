@@ -4,6 +4,7 @@
 //! solves anything; what to do with the graphs is the adapter's business.
 
 mod base;
+mod check;
 pub mod context;
 mod converter;
 pub(crate) mod copy;
@@ -105,6 +106,7 @@ fn convert(
     if file.stages.is_empty() {
         return Err(ErrorKind::Syntax(format!("`{}` has no FROM: there is nothing to build", source.name)).into());
     }
+    check::run(host, options, &source.data, &file)?;
     let exclude = match (context, ignore) {
         (MainContext::Local { .. }, Some(text)) => {
             context::parse_ignore(&format!("{}.dockerignore", source.name), &text)?

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use recorded::RecordedHost;
+use rhost_dockerfile::convert::graph::Op;
 use rhost_dockerfile::convert::{ConvertError, Target};
 use rhost_llb::{Definition, OpMetadata};
 use serde_json::Value;
@@ -198,7 +199,10 @@ fn refused(text: &str) -> ConvertError {
 fn refusals_say_where() {
     for (text, wanted) in [
         ("FROM busybox\nRUN --device=x true", "Dockerfile:2: RUN --device=x is not supported yet"),
-        ("FROM busybox\n\nADD git://x/y?what=1 /z", "Dockerfile:3: the query of the repository has an unknown key `what`"),
+        (
+            "FROM busybox\n\nADD git://x/y?what=1 /z",
+            "Dockerfile:3: the query of the repository has an unknown key `what`",
+        ),
         ("FROM busybox\nCOPY git@h:x /z", "Dockerfile:2: COPY git@h:x: only ADD takes a git repository"),
         ("FROM busybox\nCOPY https://h/x /z", "Dockerfile:2: COPY https://h/x: only ADD takes a URL"),
         ("FROM busybox\nCOPY --chmod=9 a /z", "Dockerfile:2: --chmod=9: wanted octal digits"),
@@ -232,4 +236,95 @@ fn an_unknown_target_is_refused_with_the_known_ones() {
     };
     let error = rhost_dockerfile::convert::build(&host(&case, "s")).unwrap_err().to_string();
     assert!(error.contains("there is no stage `nope`: there are build, unused, files, final"), "{error}");
+}
+
+/// A host with a build file that is not in the folder.
+fn remote(options: &[(&str, &str)], key: &str, file: &str) -> RecordedHost {
+    let mut host = RecordedHost::new(&folder());
+    host.options = options.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    host.remote.insert(key.to_owned(), file.as_bytes().to_vec());
+    host
+}
+
+#[test]
+fn remote_contexts_hold_the_build_file() {
+    let file = "FROM scratch\nCOPY x /y\n";
+    for (options, key) in [
+        (&[("context", "https://h/Dockerfile")][..], "https://h/Dockerfile"),
+        (&[("context", "https://h/r.git#v1")][..], "git://h/r.git#v1"),
+        (&[("context", "github.com/a/b")][..], "git://github.com/a/b"),
+    ] {
+        let built = rhost_dockerfile::convert::build(&remote(options, key, file)).unwrap();
+        let target = &built.targets[0];
+        let nodes = target.graph.reachable(target.root.unwrap());
+        let Op::Source(source) = &target.graph.node(nodes[0]).op else { panic!("{nodes:?}") };
+        assert_eq!(source.identifier, key);
+    }
+}
+
+#[test]
+fn lent_results_are_contexts() {
+    let mut host = remote(&[("context:base", "input:other")], "context", "FROM base\nCOPY x /y\n");
+    host.inputs = vec!["context".into(), "other".into()];
+    let config = r#"{"architecture":"arm64","os":"linux","config":{"Env":["A=b"]}}"#;
+    host.options.push(("input-metadata:other".into(), format!(r#"{{"containerimage.config":"{}"}}"#, base64(config))));
+    let built = rhost_dockerfile::convert::build(&host).unwrap();
+    assert!(built.targets[0].config.contains(r#""architecture":"arm64""#) && built.targets[0].config.contains("A=b"));
+    let target = &built.targets[0];
+    let names: Vec<_> =
+        target.graph.reachable(target.root.unwrap()).into_iter().map(|n| &target.graph.node(n).op).collect();
+    assert!(
+        matches!(names[..], [Op::Input(a), Op::Input(b), Op::File(_)] if a == "context" && b == "other"),
+        "{names:?}"
+    );
+    host.inputs.pop();
+    let error = rhost_dockerfile::convert::build(&host).unwrap_err().to_string();
+    assert!(error.contains("the client lent no result `other`"), "{error}");
+}
+
+fn base64(text: &str) -> String {
+    const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let chunk = |c: &[u8]| {
+        let bits = c.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - c.len()));
+        (0..4)
+            .map(|i| if i > c.len() { '=' } else { char::from(LETTERS[(bits >> (18 - 6 * i) & 63) as usize]) })
+            .collect::<String>()
+    };
+    text.as_bytes().chunks(3).map(chunk).collect()
+}
+
+#[test]
+fn findings_are_reported_once_and_can_fail() {
+    let file = "FROM scratch\nMAINTAINER x\nENV A=1 \\\n\n  B=2\n";
+    let options = [("context", "https://h/x"), ("platform", "linux/amd64,linux/arm64")];
+    let host = remote(&options, "https://h/x", file);
+    rhost_dockerfile::convert::build(&host).unwrap();
+    let rules: Vec<_> = host.warnings.borrow().iter().map(|w| (w.rule.clone(), w.ranges[0].start_line)).collect();
+    assert_eq!(rules, [("NoEmptyContinuation".to_owned(), 3), ("MaintainerDeprecated".to_owned(), 2)]);
+    let failing = format!("# check=skip=NoEmptyContinuation;error=true\n{file}");
+    let error = rhost_dockerfile::convert::build(&remote(&options, "https://h/x", &failing)).unwrap_err().to_string();
+    assert!(error.contains("context:3: MaintainerDeprecated"), "{error}");
+    let mut host = remote(&options, "https://h/x", &failing);
+    host.options.push(("build-arg:BUILDKIT_DOCKERFILE_CHECK".into(), "skip=all".into()));
+    rhost_dockerfile::convert::build(&host).unwrap();
+    assert!(host.warnings.borrow().is_empty());
+}
+
+#[test]
+fn all_image_configs_are_under_way_before_the_first_wait() {
+    let case =
+        Case { name: String::new(), file: "stages.Dockerfile".into(), options: Vec::new(), context: "context".into() };
+    let host = host(&case, "s");
+    rhost_dockerfile::convert::build(&host).unwrap();
+    assert_eq!(host.started_before_first_wait.get(), Some(3), "the base, and two images that are copied from");
+}
+
+#[test]
+fn a_chain_of_many_stages_is_no_danger() {
+    let mut file = String::from("FROM scratch AS s0\n");
+    for i in 1..2_000 {
+        file.push_str(&format!("FROM scratch AS s{i}\nCOPY --from=s{} /x /x\n", i - 1));
+    }
+    let built = rhost_dockerfile::convert::build(&remote(&[("context", "https://h/x")], "https://h/x", &file)).unwrap();
+    assert!(built.targets[0].root.is_some());
 }

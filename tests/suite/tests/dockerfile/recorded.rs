@@ -1,6 +1,6 @@
 //! A host that answers with what a BuildKit daemon had: files of a folder, recorded image configs, its session id.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,14 @@ pub struct RecordedHost {
     pub locals: BTreeMap<String, PathBuf>,
     images: BTreeMap<String, BTreeMap<String, Recorded>>,
     requests: RefCell<Vec<ImageConfigRequest>>,
+    /// How many resolutions had been started when the first was waited for.
+    pub started_before_first_wait: Cell<Option<usize>>,
+    /// Results that the client lends.
+    pub inputs: Vec<String>,
+    /// Files behind anything that is not local, by its identifier or input name.
+    pub remote: BTreeMap<String, Vec<u8>>,
+    /// What was reported.
+    pub warnings: RefCell<Vec<Warning>>,
 }
 
 impl RecordedHost {
@@ -33,6 +41,10 @@ impl RecordedHost {
             locals: BTreeMap::new(),
             images: serde_json::from_slice(&images).unwrap(),
             requests: RefCell::default(),
+            started_before_first_wait: Cell::default(),
+            inputs: Vec::new(),
+            remote: BTreeMap::new(),
+            warnings: RefCell::default(),
         }
     }
 }
@@ -51,8 +63,16 @@ impl Host for RecordedHost {
     }
 
     fn read_files(&self, graph: &Graph, root: Output, paths: &[&str]) -> Result<Vec<Option<Vec<u8>>>, HostError> {
-        let Op::Source(source) = &graph.node(root.node).op else { return Err(HostError::new("not recorded")) };
-        let name = source.identifier.strip_prefix("local://").ok_or_else(|| HostError::new("not recorded"))?;
+        let key = match &graph.node(root.node).op {
+            Op::Source(source) => &source.identifier,
+            Op::Input(name) => name,
+            _ => return Err(HostError::new("not recorded")),
+        };
+        let Some(name) = key.strip_prefix("local://") else {
+            let file = self.remote.get(key).ok_or_else(|| HostError::new(format!("`{key}` is not recorded")))?;
+            // A remote source has one file, under any name that has no dot.
+            return Ok(paths.iter().map(|p| (!p.contains('.')).then(|| file.clone())).collect());
+        };
         let folder = self.locals.get(name).ok_or_else(|| HostError::new(format!("no local source `{name}`")))?;
         Ok(paths.iter().map(|p| std::fs::read(folder.join(p)).ok()).collect())
     }
@@ -65,6 +85,8 @@ impl Host for RecordedHost {
 
     fn wait_image_config(&self, ticket: Ticket) -> Result<ResolvedImage, HostError> {
         let request = self.requests.borrow()[ticket.0 as usize].clone();
+        let started = self.started_before_first_wait.get().unwrap_or(self.requests.borrow().len());
+        self.started_before_first_wait.set(Some(started));
         let missing = || HostError::new(format!("{}: not found", request.reference));
         let platforms = self.images.get(&request.reference).ok_or_else(missing)?;
         let found = platforms.get(&request.platform.normalize().format()).ok_or_else(missing)?;
@@ -75,11 +97,13 @@ impl Host for RecordedHost {
         })
     }
 
-    fn has_input(&self, _: &str) -> bool {
-        false
+    fn has_input(&self, name: &str) -> bool {
+        self.inputs.iter().any(|n| n == name)
     }
 
-    fn warn(&self, _: &Warning) {}
+    fn warn(&self, warning: &Warning) {
+        self.warnings.borrow_mut().push(warning.clone());
+    }
 
     fn log(&self, _: &str) {}
 }
