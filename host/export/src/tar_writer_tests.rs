@@ -21,8 +21,10 @@ fn stat(kind: Kind, size: u64) -> Stat {
     }
 }
 
-/// Header and PAX records of the only entry in `archive`.
-fn read(archive: &[u8]) -> (tar::Header, Vec<(String, Vec<u8>)>, Vec<u8>, Vec<u8>) {
+type Records = Vec<(String, Vec<u8>)>;
+
+/// Header, PAX records, path and link target of the only entry in `archive`.
+fn read(archive: &[u8]) -> (tar::Header, Records, Vec<u8>, Vec<u8>) {
     let mut reader = tar::Archive::new(archive);
     let mut entry = reader.entries().unwrap().next().unwrap().unwrap();
     let records = match entry.pax_extensions().unwrap() {

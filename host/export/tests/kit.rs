@@ -40,7 +40,7 @@ pub fn bytes(length: usize, seed: u64) -> Vec<u8> {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        if state % 3 == 0 && out.len() > 4096 {
+        if state.is_multiple_of(3) && out.len() > 4096 {
             let from = out.len() - 1 - (state as usize % 4000);
             let to = (from + 64).min(out.len());
             out.extend_from_within(from..to);
