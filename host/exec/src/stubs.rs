@@ -156,7 +156,7 @@ pub fn remove(root: BorrowedFd<'_>, stubs: &[Stub], with_parents: bool) {
     for stub in stubs.iter().rev().filter(|stub| stub.last || with_parents) {
         let Ok(parent) = open_plain(root, &stub.parent) else { continue };
         let Ok(now) = rustix::fs::statat(&parent, "", AtFlags::EMPTY_PATH) else { continue };
-        let modified = (now.st_mtime as i64, now.st_mtime_nsec as i64);
+        let modified = (now.st_mtime, now.st_mtime_nsec as i64);
         let removed = if stub.directory {
             rustix::fs::unlinkat(&parent, &stub.name, AtFlags::REMOVEDIR)
         } else {
@@ -174,7 +174,7 @@ pub fn remove(root: BorrowedFd<'_>, stubs: &[Stub], with_parents: bool) {
         let restored = if modified == stub.after { stub.before } else { modified };
         let time = |(tv_sec, tv_nsec): (i64, i64)| Timespec { tv_sec, tv_nsec: tv_nsec as _ };
         let times = Timestamps {
-            last_access: time((now.st_atime as i64, now.st_atime_nsec as i64)),
+            last_access: time((now.st_atime, now.st_atime_nsec as i64)),
             last_modification: time(restored),
         };
         // An O_PATH descriptor cannot be used for this: open the directory itself.
