@@ -231,11 +231,11 @@ async fn fetch_token(
         }
     };
     let asked = Instant::now();
-    let response = request.send().await.map_err(|e| failed(crate::transport::explain(&e)))?;
+    let response = request.send().await.map_err(|e| failed(crate::answer::explain(&e)))?;
     let status = response.status();
-    let body = crate::transport::collect(response, 1 << 20).await.map_err(|e| failed(e.to_string()))?;
+    let body = crate::answer::collect(response, 1 << 20).await.map_err(|e| failed(e.to_string()))?;
     if matches!(status.as_u16(), 400 | 401 | 403) {
-        let reason = crate::transport::reason(&body).unwrap_or_else(|| format!("its token service answered {status}"));
+        let reason = crate::answer::reason(&body).unwrap_or_else(|| format!("its token service answered {status}"));
         return Err(Denied::Refused { authenticated, reason });
     }
     if !status.is_success() {

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use reqwest::{Method, Response, StatusCode};
 use rhost_llb::{BlobDigest, Hasher};
 
+use crate::answer::explain;
+use crate::endpoints::{Endpoint, Kept};
 use crate::source::BlobSink;
-use crate::transport::{Access, Ask, Endpoint, Kept, explain};
+use crate::transport::{Access, Ask};
 use crate::{Client, Descriptor, Error, Reference};
 
 /// Resumes of one blob from one endpoint, at most, however much each brought.

@@ -3,11 +3,13 @@
 //! This crate never reads the environment, the home directory or a terminal: every path, proxy and credential is handed
 //! in as a value. It stores nothing: bytes go to a [`BlobSink`] and come from a [`BlobSource`] of the caller's. All that
 //! a registry says is hostile until its digest was checked.
+mod answer;
 mod auth;
 mod client;
 mod config;
 mod credentials;
 mod descriptor;
+mod endpoints;
 mod error;
 mod fetch;
 mod layout;

@@ -30,7 +30,8 @@ pub async fn pull_blobs(
 ) -> Result<Pulled, Error> {
     let mut seen = std::collections::HashSet::new();
     let unique: Vec<&Descriptor> = blobs.iter().filter(|blob| seen.insert(blob.digest)).collect();
-    stream::iter(unique.into_iter().map(|blob| pull_one(source, image, blob, store)))
+    let pulls: Vec<_> = unique.into_iter().map(|blob| pull_one(source, image, blob, store)).collect();
+    stream::iter(pulls)
         .buffer_unordered(parallel.max(1))
         .try_fold(Pulled::default(), |sum, one| async move {
             Ok(Pulled {

@@ -8,8 +8,9 @@ use rhost_llb::BlobDigest;
 use tokio::io::AsyncReadExt as _;
 use url::Url;
 
+use crate::endpoints::{Endpoint, Kept};
 use crate::source::BlobSource;
-use crate::transport::{Access, Ask, Endpoint, Kept, Target};
+use crate::transport::{Access, Ask, Target};
 use crate::{Client, Descriptor, Error, RawManifest, Reference};
 
 /// Bytes per chunk: some registries take no more than 4 MiB at once.

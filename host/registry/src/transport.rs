@@ -1,21 +1,20 @@
-//! Requests to registries: which endpoints, in which order, how often, with which authorisation; answers as typed errors.
+//! Requests to registries: how often they are sent, with which authorisation, and their bad answers as typed errors.
 //!
-//! Endpoints of a registry are its mirrors in order and then itself, each with one or two schemes. A mirror that fails
-//! in any way is passed over; the registry's own answer is final. The scheme that answered is remembered.
+//! A request is data ([`Ask`]), so that it can be sent again: to the next endpoint, after a pause, or with a token.
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use reqwest::header::AUTHORIZATION;
 use reqwest::{Method, Response, StatusCode};
-use serde::Deserialize;
 use url::Url;
 
+use crate::answer::{Cut, collect, explain, reason};
 use crate::auth::{self, Denied, Grants};
-use crate::config::{is_loopback, split_mirror};
+use crate::endpoints::{Endpoint, Kept};
 use crate::{ClientOptions, ConfigError, CredentialSource, Error, RawManifest, Reference, RegistryConfig, redact};
 
 /// What a request may do to a repository; becomes the scope of its token.
@@ -25,23 +24,6 @@ pub(crate) enum Access {
     Push,
     /// Push, and pull from that other repository.
     Mount(String),
-}
-
-/// One way to reach a registry or mirror.
-#[derive(Debug)]
-pub(crate) struct Endpoint {
-    /// As configured or written: what credentials are looked up by, and what people read.
-    pub host: String,
-    /// `SCHEME://AUTHORITY/v2/PREFIX/`.
-    pub base: Url,
-    pub http: reqwest::Client,
-    pub mirror: bool,
-}
-
-impl Endpoint {
-    fn scheme(&self) -> &'static str {
-        if self.base.scheme() == "http" { "http" } else { "https" }
-    }
 }
 
 /// A request, as data, so that it can be sent again.
@@ -96,13 +78,13 @@ impl Ask {
 }
 
 pub(crate) struct Transport {
-    config: RegistryConfig,
+    pub(crate) config: RegistryConfig,
     credentials: Arc<dyn CredentialSource>,
     pub options: ClientOptions,
     grants: Grants,
-    clients: Mutex<HashMap<(String, bool), reqwest::Client>>,
+    pub(crate) clients: Mutex<HashMap<(String, bool), reqwest::Client>>,
     /// Host to the scheme that answered last.
-    schemes: Mutex<HashMap<String, &'static str>>,
+    pub(crate) schemes: Mutex<HashMap<String, &'static str>>,
     jitter: RandomState,
 }
 
@@ -124,100 +106,6 @@ impl Transport {
         };
         transport.proxies().map_err(|e| ConfigError::new("*", format!("proxy: {}", redact(&e.to_string()))))?;
         Ok(transport)
-    }
-
-    fn proxies(&self) -> Result<Vec<reqwest::Proxy>, reqwest::Error> {
-        let proxies = &self.options.proxies;
-        let except = || proxies.except.as_deref().and_then(reqwest::NoProxy::from_string);
-        let mut list = Vec::new();
-        if let Some(url) = &proxies.http {
-            list.push(reqwest::Proxy::http(url)?.no_proxy(except()));
-        }
-        if let Some(url) = &proxies.https {
-            list.push(reqwest::Proxy::https(url)?.no_proxy(except()));
-        }
-        Ok(list)
-    }
-
-    /// The ways to reach `registry`: for a pull its mirrors first, then itself.
-    pub fn endpoints(&self, registry: &str, mirrors: bool) -> Result<Vec<Endpoint>, Error> {
-        let mut list = Vec::new();
-        if mirrors {
-            for mirror in &self.config.host(registry).mirrors {
-                let (host, prefix) = split_mirror(mirror).map_err(|reason| ConfigError::new(registry, reason))?;
-                self.push_endpoints(&mut list, host, prefix, true)?;
-            }
-        }
-        self.push_endpoints(&mut list, registry, "", false)?;
-        Ok(list)
-    }
-
-    fn push_endpoints(&self, list: &mut Vec<Endpoint>, host: &str, prefix: &str, mirror: bool) -> Result<(), Error> {
-        let settings = self.config.host(host);
-        let insecure = settings.insecure == Some(true);
-        let mut schemes: Vec<&'static str> = match settings.http {
-            Some(true) => vec!["http"],
-            None if is_loopback(host) => vec!["http", "https"],
-            None | Some(false) if insecure => vec!["https", "http"],
-            None | Some(false) => vec!["https"],
-        };
-        let known = self.scheme_of(host);
-        schemes.sort_by_key(|scheme| Some(*scheme) != known);
-        let http = self.http(host, insecure)?;
-        let authority = if host == "docker.io" { "registry-1.docker.io" } else { host };
-        let separator = if prefix.is_empty() { "" } else { "/" };
-        for scheme in schemes {
-            let base = Url::parse(&format!("{scheme}://{authority}/v2/{prefix}{separator}"))
-                .map_err(|e| ConfigError::new(host, format!("it makes no URL: {e}")))?;
-            list.push(Endpoint { host: host.to_owned(), base, http: http.clone(), mirror });
-        }
-        Ok(())
-    }
-
-    /// The HTTP client for `host`, made once: certificates are read here.
-    fn http(&self, host: &str, insecure: bool) -> Result<reqwest::Client, Error> {
-        let mut clients = self.clients.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let key = (host.to_owned(), insecure);
-        if let Some(client) = clients.get(&key) {
-            return Ok(client.clone());
-        }
-        let client = self.make_http(host, insecure)?;
-        clients.insert(key, client.clone());
-        Ok(client)
-    }
-
-    fn make_http(&self, host: &str, insecure: bool) -> Result<reqwest::Client, Error> {
-        let wrong = |reason: String| ConfigError::new(host, reason);
-        let redirects = reqwest::redirect::Policy::custom(|attempt| {
-            let downgrade = attempt.url().scheme() != "https"
-                && attempt.previous().last().is_some_and(|previous| previous.scheme() == "https");
-            match (attempt.previous().len() > 10, downgrade) {
-                (true, _) => attempt.error("more than 10 redirects"),
-                (_, true) => attempt.error("a redirect from https to plain http"),
-                _ => attempt.follow(),
-            }
-        });
-        let mut builder = reqwest::Client::builder()
-            .user_agent(&self.options.user_agent)
-            .connect_timeout(self.options.connect_timeout)
-            .read_timeout(self.options.idle_timeout)
-            .redirect(redirects)
-            .referer(false)
-            .no_proxy();
-        for proxy in self.proxies().map_err(|e| wrong(format!("proxy: {}", redact(&e.to_string()))))? {
-            builder = builder.proxy(proxy);
-        }
-        let tls = crate::tls::load(&self.config.host(host)).map_err(wrong)?;
-        for certificate in tls.authorities {
-            builder = builder.add_root_certificate(certificate);
-        }
-        if let Some(identity) = tls.identity {
-            builder = builder.identity(identity);
-        }
-        if insecure {
-            builder = builder.danger_accept_invalid_certs(true);
-        }
-        Ok(builder.build().map_err(|e| wrong(explain(&e)))?)
     }
 
     /// Asks mirrors and then the registry, with retries, until one answers well.
@@ -273,47 +161,6 @@ impl Transport {
                 }
             }
         }
-    }
-
-    /// Whether `outcome` of one endpoint is final: a mirror's failure of any kind goes on to the next endpoint, the
-    /// registry's own only when it is not reached (by this scheme).
-    pub fn judge<T>(
-        &self,
-        endpoint: &Endpoint,
-        outcome: Result<T, Error>,
-        kept: &mut Kept,
-    ) -> ControlFlow<Result<T, Error>> {
-        match outcome {
-            Ok(value) => ControlFlow::Break(Ok(value)),
-            Err(error @ (Error::Local { .. } | Error::Config(_))) => ControlFlow::Break(Err(error)),
-            Err(error) if endpoint.mirror => {
-                tracing::debug!(mirror = %endpoint.host, %error, "mirror passed over");
-                ControlFlow::Continue(())
-            }
-            // It does speak this scheme: the other would only hide the reason. Next time both are tried again.
-            Err(error @ Error::Unreachable { .. }) if self.scheme_of(&endpoint.host) == Some(endpoint.scheme()) => {
-                self.schemes().remove(&endpoint.host);
-                ControlFlow::Break(Err(error))
-            }
-            Err(Error::Unreachable { registry, reason }) => {
-                kept.0.push((endpoint.scheme(), registry, reason));
-                ControlFlow::Continue(())
-            }
-            Err(error) => ControlFlow::Break(Err(error)),
-        }
-    }
-
-    fn schemes(&self) -> std::sync::MutexGuard<'_, HashMap<String, &'static str>> {
-        self.schemes.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn scheme_of(&self, host: &str) -> Option<&'static str> {
-        self.schemes().get(host).copied()
-    }
-
-    /// Whether the host of `endpoint` has answered by the other scheme: then this one is not tried.
-    pub fn passed_over(&self, endpoint: &Endpoint) -> bool {
-        self.scheme_of(&endpoint.host).is_some_and(|known| known != endpoint.scheme())
     }
 
     /// Sends `ask` to one endpoint, answers challenges, retries what may pass, and turns bad answers into errors.
@@ -451,24 +298,6 @@ impl Transport {
     }
 }
 
-/// Why the registry itself was not reached, by each scheme that was tried.
-#[derive(Default)]
-pub(crate) struct Kept(Vec<(&'static str, String, String)>);
-
-impl Kept {
-    pub fn error(self) -> Error {
-        let registry = self.0.first().map(|(_, registry, _)| registry.clone()).unwrap_or_default();
-        let reason = match &self.0[..] {
-            [(_, _, reason)] => reason.clone(),
-            [(_, _, a), (_, _, b)] if a == b => a.clone(),
-            several => {
-                several.iter().map(|(scheme, _, reason)| format!("{scheme}: {reason}")).collect::<Vec<_>>().join("; ")
-            }
-        };
-        Error::Unreachable { registry, reason }
-    }
-}
-
 fn scopes(repository: &str, access: &Access) -> Vec<String> {
     match access {
         Access::Pull => vec![format!("repository:{repository}:pull")],
@@ -480,71 +309,4 @@ fn scopes(repository: &str, access: &Access) -> Vec<String> {
 /// Statuses that a later attempt may not meet.
 fn may_pass(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504)
-}
-
-/// Why a body was not read whole.
-#[derive(Debug, Clone)]
-pub(crate) enum Cut {
-    TooLarge,
-    Broken(String),
-}
-
-impl std::fmt::Display for Cut {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::TooLarge => f.write_str("its answer is too large"),
-            Self::Broken(reason) => write!(f, "its answer was cut: {reason}"),
-        }
-    }
-}
-
-/// The body of `response`, of at most `limit` bytes.
-pub(crate) async fn collect(mut response: Response, limit: u64) -> Result<Bytes, Cut> {
-    let mut body = BytesMut::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) if (body.len() + chunk.len()) as u64 > limit => return Err(Cut::TooLarge),
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return Ok(body.freeze()),
-            Err(e) => return Err(Cut::Broken(explain(&e))),
-        }
-    }
-}
-
-/// What a registry's error body says (distribution API: `{"errors":[{"code","message"}]}`), short and without control
-/// characters.
-pub(crate) fn reason(body: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Body {
-        #[serde(default)]
-        errors: Vec<Entry>,
-        details: Option<String>,
-    }
-    #[derive(Deserialize)]
-    struct Entry {
-        #[serde(default)]
-        code: String,
-        #[serde(default)]
-        message: String,
-    }
-    let text = match serde_json::from_slice::<Body>(body) {
-        Ok(body) if !body.errors.is_empty() => {
-            let one = |e: Entry| if e.message.is_empty() { e.code } else { e.message };
-            body.errors.into_iter().take(3).map(one).collect::<Vec<_>>().join("; ")
-        }
-        Ok(body) => body.details?,
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
-    };
-    let text: String = text.trim().chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect();
-    if text.is_empty() { None } else { Some(redact(&text)) }
-}
-
-/// The innermost cause of an HTTP error (reqwest's own text only repeats the URL), without credentials.
-pub(crate) fn explain(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    let text = cause.to_string();
-    redact(if text.is_empty() { "connection lost" } else { &text })
 }
