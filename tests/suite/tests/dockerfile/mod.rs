@@ -328,3 +328,37 @@ fn a_chain_of_many_stages_is_no_danger() {
     let built = rhost_dockerfile::convert::build(&remote(&[("context", "https://h/x")], "https://h/x", &file)).unwrap();
     assert!(built.targets[0].root.is_some());
 }
+
+#[test]
+fn damaged_files_are_refused_or_built_but_never_crash() {
+    let files = std::fs::read_dir(folder()).unwrap().map(|f| f.unwrap().path());
+    let mut outcomes = (0, 0);
+    for path in files.filter(|p| p.extension().is_some_and(|e| e == "Dockerfile")) {
+        let text = std::fs::read(path).unwrap();
+        for at in (0..text.len()).step_by(37) {
+            for (cut, put) in
+                [(1, ""), (7, ""), (1, "$"), (0, "${"), (2, "\n"), (1, "\""), (0, "<<"), (3, "\u{e9}\u{0}")]
+            {
+                let end = (at + cut).min(text.len());
+                let damaged = [&text[..at], put.as_bytes(), &text[end..]].concat();
+                let mut host = remote(&[("context", "https://h/x")], "https://h/x", "");
+                host.remote.insert("https://h/x".into(), damaged);
+                match rhost_dockerfile::convert::build(&host) {
+                    Ok(built) => {
+                        let target = &built.targets[0];
+                        // The host refuses what no kernel takes, a NUL in a path for one.
+                        match adapter::marshal(target, &built.source, &target.platform) {
+                            Ok(_) => outcomes.0 += 1,
+                            Err(_) => outcomes.1 += 1,
+                        }
+                    }
+                    Err(error) => {
+                        assert!(!error.to_string().is_empty());
+                        outcomes.1 += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(outcomes.0 > 200 && outcomes.1 > 200, "{outcomes:?}");
+}
