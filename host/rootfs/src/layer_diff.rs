@@ -23,8 +23,6 @@ use crate::{Error, Kind, Result, Root, Stat, Timestamp, xattr};
 pub struct LayerOptions {
     /// No file gets a later modification time than this (SOURCE_DATE_EPOCH, rewrite-timestamp). Nanoseconds.
     pub clamp_mtime: Option<Timestamp>,
-    /// The layers below. When given, an opaque mark on a directory that none of them has is left out: there is nothing to hide.
-    pub lowers: Vec<Root>,
 }
 
 /// A layer that was written.
@@ -43,7 +41,16 @@ pub struct LayerInfo {
 /// # Errors
 /// A file cannot be read or changes while it is read, or `out` fails.
 pub fn write_layer(upper: &Root, out: impl Write, options: &LayerOptions) -> Result<LayerInfo> {
-    let mut layer = Layer { out, hasher: Hasher::new(), size: 0, entries: 0, links: HashMap::new(), options };
+    write_layer_over(upper, &[], out, options)
+}
+
+/// As [`write_layer`] when the layers below are at hand: an opaque mark on a directory that none of them has is left out, for there is
+/// nothing to hide.
+///
+/// # Errors
+/// As [`write_layer`].
+pub fn write_layer_over(upper: &Root, lowers: &[Root], out: impl Write, options: &LayerOptions) -> Result<LayerInfo> {
+    let mut layer = Layer { out, hasher: Hasher::new(), size: 0, entries: 0, links: HashMap::new(), lowers, options };
     let top = upper.open_dir(b"/")?;
     let mut levels = vec![Level::open(top, Vec::new())?];
     while let Some(level) = levels.last_mut() {
@@ -112,6 +119,7 @@ struct Layer<'a, W> {
     size: u64,
     entries: u64,
     links: HashMap<(u64, u64), Vec<u8>>,
+    lowers: &'a [Root],
     options: &'a LayerOptions,
 }
 
@@ -124,10 +132,10 @@ impl<W: Write> Layer<'_, W> {
     }
 
     fn exists_below(&self, path: &[u8]) -> Result<bool> {
-        if self.options.lowers.is_empty() {
+        if self.lowers.is_empty() {
             return Ok(true);
         }
-        for lower in &self.options.lowers {
+        for lower in self.lowers {
             if lower.try_stat(owned(&join(b"/", path)), Last::Keep)?.is_some() {
                 return Ok(true);
             }

@@ -34,7 +34,7 @@ pub use error::{Error, Result};
 pub use file_ops::{Rm, mkdir, mkdir_all, mkfile, rm, symlink};
 pub use glob::glob_match;
 pub use layer_apply::{Applied, Apply, apply_layer};
-pub use layer_diff::{LayerInfo, LayerOptions, write_layer};
+pub use layer_diff::{LayerInfo, LayerOptions, write_layer, write_layer_over};
 pub use mode::ModeChange;
 pub use pattern::{MatchInfo, PatternMatcher};
 pub use root::{DirEntry, Last, Root};

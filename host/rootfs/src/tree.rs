@@ -63,13 +63,11 @@ impl std::fmt::Debug for Tree {
 
 impl Tree {
     /// Everything below `root`, with the owners on disk: a snapshot, mounted read-only (it must not change while the tree is used).
-    ///
-    /// # Errors
-    /// The root cannot be read.
-    pub fn of_root(root: Root) -> Result<Self> {
-        let stat = stat_fd(root.fd(), Path::new("/"))?;
-        let top = Node { stat: Some(stat), ..Node::default() };
-        Ok(Self { inner: Arc::new(Inner { root: Some(root), is_context: false, cache: None, top: Mutex::new(top) }) })
+    pub fn of_root(root: Root) -> Self {
+        // An open descriptor can be asked; a file system that fails even that fails at the first listing, too.
+        let stat = stat_fd(root.fd(), Path::new("/")).ok();
+        let top = Node { stat, ..Node::default() };
+        Self { inner: Arc::new(Inner { root: Some(root), is_context: false, cache: None, top: Mutex::new(top) }) }
     }
 
     /// What `filter` lets through of a build context, read in place, everything owned by 0:0 (spec C.2). `cache` remembers digests between

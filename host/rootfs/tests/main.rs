@@ -1,0 +1,7 @@
+//! What the crate does to real directories. Root is needed for owners, devices and trusted attributes.
+mod copies;
+mod hashes;
+mod hostile;
+mod layers;
+mod operations;
+mod support;
