@@ -1,2 +1,66 @@
-//! See ARCHITECTURE.md.
-fn main() {}
+//! The `rhost` binary: the only place that reads the environment, the home directory and the terminal.
+mod arguments;
+mod commands;
+mod environment;
+mod failure;
+mod progress;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// First argument of the child that compiles guests.
+const COMPILE_GUEST: &str = "__compile-guest";
+
+fn main() -> ExitCode {
+    // A step's supervisor is this binary again; it must not get any further.
+    rhost_exec::init_main();
+    if std::env::args_os().nth(1).is_some_and(|argument| argument == COMPILE_GUEST) {
+        rhost_frontend::compile_main();
+    }
+    let arguments = arguments::Arguments::parse();
+    // As long as there is one thread.
+    let namespace = match rhost_exec::enter_user_namespace() {
+        Ok(namespace) => namespace,
+        Err(error) => {
+            eprintln!("ERROR: {error}");
+            return ExitCode::from(6);
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("ERROR: cannot start threads: {error}");
+            return ExitCode::from(6);
+        }
+    };
+    let answer = runtime.block_on(async {
+        tokio::select! {
+            answer = commands::run(arguments, namespace) => answer,
+            signal = interrupted() => Err(failure::interrupted(signal)),
+        }
+    });
+    // Steps that were dropped are killed by their supervisors; do not wait for threads that block in the kernel.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    match answer {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            failure::print(&error);
+            ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+/// The name of the signal that asked to stop.
+async fn interrupted() -> &'static str {
+    use tokio::signal::unix::{SignalKind, signal};
+    let wait = async |kind: SignalKind| match signal(kind) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = wait(SignalKind::interrupt()) => "SIGINT",
+        () = wait(SignalKind::terminate()) => "SIGTERM",
+        () = wait(SignalKind::hangup()) => "SIGHUP",
+    }
+}

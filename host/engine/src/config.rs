@@ -1,8 +1,6 @@
 //! `Settings`: the configuration file as values. Registry tables are buildkitd.toml's (spec G); an unknown key is an error,
 //! because a misspelt `insecure` must not be ignored.
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-
+use rhost_registry::RegistryConfig;
 use serde::Deserialize;
 
 /// The whole file.
@@ -11,36 +9,7 @@ use serde::Deserialize;
 pub struct Settings {
     /// `[registry."HOST"]` tables.
     #[serde(default)]
-    pub registry: BTreeMap<String, RegistrySettings>,
-}
-
-/// One `[registry."HOST"]` table.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RegistrySettings {
-    /// Hosts to ask first, in order; each may carry a path prefix.
-    #[serde(default)]
-    pub mirrors: Vec<String>,
-    /// Plain HTTP. Loopback hosts have it without being asked.
-    pub http: Option<bool>,
-    /// TLS certificates are not verified.
-    pub insecure: Option<bool>,
-    /// Files with further certificate authorities (PEM).
-    #[serde(default)]
-    pub ca: Vec<PathBuf>,
-    /// Client certificates.
-    #[serde(default)]
-    pub keypair: Vec<KeyPair>,
-}
-
-/// A client certificate and its key (PEM files).
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct KeyPair {
-    /// The key.
-    pub key: PathBuf,
-    /// The certificate.
-    pub cert: PathBuf,
+    pub registry: RegistryConfig,
 }
 
 impl Settings {
@@ -60,9 +29,9 @@ mod tests {
             "[registry.\"docker.io\"]\nmirrors = [\"127.0.0.1:5000\"]\n[registry.\"r.example\"]\nhttp = true\ninsecure = true\nca = [\"/a.pem\"]\n[[registry.\"r.example\".keypair]]\nkey = \"k\"\ncert = \"c\"\n",
         )
         .expect("valid");
-        assert_eq!(settings.registry["docker.io"].mirrors, ["127.0.0.1:5000"]);
-        assert_eq!(settings.registry["r.example"].http, Some(true));
-        assert_eq!(settings.registry["r.example"].keypair[0].cert, PathBuf::from("c"));
+        assert_eq!(settings.registry.hosts["docker.io"].mirrors, ["127.0.0.1:5000"]);
+        assert_eq!(settings.registry.hosts["r.example"].http, Some(true));
+        assert_eq!(settings.registry.hosts["r.example"].keypair[0].cert, std::path::PathBuf::from("c"));
     }
 
     #[test]

@@ -1,0 +1,54 @@
+//! `rhost build`.
+use std::io::IsTerminal;
+
+use rhost_engine::{BuildError, BuildRequest, Engine, Kind};
+
+use super::request;
+use crate::arguments::{BuildArguments, Progress};
+use crate::progress;
+
+/// Builds, exports, and writes the files that were asked for.
+///
+/// # Errors
+/// What went wrong.
+pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<(), BuildError> {
+    let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
+    let to_stdout = arguments.output.iter().any(|output| output == "-" || output.contains("dest=-"));
+    if to_stdout && std::io::stdout().is_terminal() {
+        return Err(BuildError::new(Kind::Request, "the output goes to stdout, which is a terminal")
+            .hint("redirect it to a file, or name one with dest="));
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let request = BuildRequest {
+        graph: request::graph(&arguments.context, arguments.frontend)?,
+        tags: arguments.tag,
+        outputs: arguments.output,
+        jobs: arguments.jobs.map_or(processors, usize::from),
+    };
+    let (events, finish) = progress::start(if quiet { Progress::Quiet } else { arguments.progress });
+    let built = engine.build(&request, &events).await;
+    drop(finish);
+    let built = built?;
+    let write = |path: &std::path::Path, bytes: &[u8]| {
+        let temporary = path.with_extension(format!("tmp{}", std::process::id()));
+        std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
+            // What is half-written is of no use to anybody.
+            let _ = std::fs::remove_file(&temporary);
+            BuildError::new(Kind::Store, format!("cannot write `{}`: {error}", path.display()))
+        })
+    };
+    if let (Some(path), Some(id)) = (&arguments.iidfile, built.image_id) {
+        write(path, id.to_string().as_bytes())?;
+    }
+    if let Some(path) = &arguments.metadata_file {
+        write(path, &built.metadata)?;
+    }
+    if !quiet {
+        for name in &built.names {
+            eprintln!("image {name}");
+        }
+    } else if let (Some(id), false) = (built.image_id, to_stdout) {
+        println!("{id}");
+    }
+    Ok(())
+}

@@ -1,0 +1,26 @@
+//! The commands: from typed flags to requests, from answers to exit codes.
+mod build;
+mod debug;
+mod image;
+mod request;
+
+use rhost_engine::{BuildError, Engine};
+use rhost_exec::UserNamespace;
+
+use crate::arguments::{Arguments, Command, DebugCommand};
+use crate::environment;
+
+/// Runs one command.
+///
+/// # Errors
+/// What went wrong, with kind, place and hints.
+pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<(), BuildError> {
+    let engine = Engine::open(environment::options(&arguments, namespace)?)?;
+    match arguments.command {
+        Command::Build(build) => build::run(&engine, *build).await,
+        Command::Images(images) => image::list(&engine, &images),
+        Command::Save(save) => image::save(&engine, &save),
+        Command::Rmi(remove) => image::remove(&engine, &remove),
+        Command::Debug { command: DebugCommand::DumpLlb(dump) } => debug::dump_llb(&engine, dump).await,
+    }
+}

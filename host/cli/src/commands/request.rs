@@ -1,0 +1,120 @@
+//! From flags to a request: paths made whole, pairs split, values of the environment fetched. A wrong one names its flag.
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use rhost_engine::{BuildError, BuildFile, FrontendChoice, GraphRequest, Kind, NamedContext, NoCache};
+use rhost_llb::Platform;
+
+use crate::arguments::FrontendArguments;
+
+fn wrong(message: impl std::fmt::Display) -> BuildError {
+    BuildError::new(Kind::Request, message)
+}
+
+/// What `context` and `flags` ask for.
+///
+/// # Errors
+/// A flag that is wrong, by name.
+pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, BuildError> {
+    let text = context.to_string_lossy();
+    if text == "-" || text.contains("://") || text.starts_with("git@") {
+        return Err(wrong(format!("context `{text}`: contexts from git, HTTP and stdin are not supported yet"))
+            .hint("check it out, and name the directory"));
+    }
+    let context = std::path::absolute(context).map_err(wrong)?;
+    match std::fs::metadata(&context) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Err(wrong(format!("context `{}` is no directory", context.display()))),
+        Err(error) => return Err(wrong(format!("context `{}`: {error}", context.display()))),
+    }
+    let file = build_file(&context, flags.file)?;
+    let frontend = match flags.frontend {
+        None => FrontendChoice::BySyntaxLine,
+        Some(text) if text.ends_with(".wasm") || text.starts_with(['.', '/']) => FrontendChoice::File(text.into()),
+        Some(text) => FrontendChoice::Image(text),
+    };
+    let mut build_args = BTreeMap::new();
+    for text in &flags.build_arg {
+        match text.split_once('=') {
+            Some((name, value)) => drop(build_args.insert(name.to_owned(), value.to_owned())),
+            // As buildx does: a name alone takes the value of the environment, and without one it is not passed.
+            None => drop(std::env::var(text).map(|value| build_args.insert(text.clone(), value))),
+        }
+    }
+    let mut labels = BTreeMap::new();
+    for text in &flags.label {
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        labels.insert(name.to_owned(), value.to_owned());
+    }
+    let platforms = flags.platform.iter().map(|text| text.parse::<Platform>());
+    let platforms = platforms.collect::<Result<Vec<_>, _>>().map_err(|error| wrong(format!("--platform: {error}")))?;
+    let mut contexts = BTreeMap::new();
+    for text in &flags.build_context {
+        let (name, value) =
+            text.split_once('=').ok_or_else(|| wrong(format!("--build-context {text}: wanted NAME=VALUE")))?;
+        contexts.insert(name.to_owned(), named_context(text, value)?);
+    }
+    let mut add_hosts = Vec::new();
+    for text in &flags.add_host {
+        let (host, ip) = text.split_once(['=', ':']).ok_or_else(|| wrong(format!("--add-host {text}: wanted HOST:IP")))?;
+        add_hosts.push((host.to_owned(), ip.trim_matches(['[', ']']).to_owned()));
+    }
+    Ok(GraphRequest {
+        context,
+        file,
+        frontend,
+        target: flags.target,
+        build_args,
+        labels,
+        platforms,
+        contexts,
+        no_cache: if flags.no_cache { NoCache::All } else { NoCache::Off },
+        pull: flags.pull,
+        network: (flags.network != "default").then_some(flags.network),
+        add_hosts,
+    })
+}
+
+/// `-f`, relative to the working directory; else `Dockerfile`, else `dockerfile`, in the context.
+fn build_file(context: &Path, file: Option<PathBuf>) -> Result<BuildFile, BuildError> {
+    match file {
+        Some(path) if path.as_os_str() == "-" => {
+            let mut text = Vec::new();
+            std::io::stdin().lock().read_to_end(&mut text).map_err(|error| wrong(format!("-f -: stdin: {error}")))?;
+            Ok(BuildFile::Text(text))
+        }
+        Some(path) => Ok(BuildFile::Path(std::path::absolute(path).map_err(wrong)?)),
+        None => {
+            let lower = context.join("dockerfile");
+            let usual = context.join("Dockerfile");
+            Ok(BuildFile::Path(if !usual.exists() && lower.exists() { lower } else { usual }))
+        }
+    }
+}
+
+fn named_context(text: &str, value: &str) -> Result<NamedContext, BuildError> {
+    if let Some(reference) = value.strip_prefix("docker-image://") {
+        return Ok(NamedContext::Image(reference.to_owned()));
+    }
+    if let Some(rest) = value.strip_prefix("oci-layout://") {
+        let (directory, reference) = match rest.split_once('@') {
+            Some((directory, digest)) => (directory, Some(digest)),
+            None => match rest.rsplit_once(':') {
+                Some((directory, tag)) if !tag.contains('/') => (directory, Some(tag)),
+                _ => (rest, None),
+            },
+        };
+        let directory = std::path::absolute(directory).map_err(wrong)?;
+        return Ok(NamedContext::OciLayout { directory, reference: reference.map(str::to_owned) });
+    }
+    if value.contains("://") || value.starts_with("git@") {
+        return Err(wrong(format!("--build-context {text}: contexts from git and HTTP are not supported yet"))
+            .hint("check it out, and name the directory"));
+    }
+    let directory = std::path::absolute(value).map_err(wrong)?;
+    if !directory.is_dir() {
+        return Err(wrong(format!("--build-context {text}: `{}` is no directory", directory.display())));
+    }
+    Ok(NamedContext::Directory(directory))
+}

@@ -1,0 +1,312 @@
+//! `Exporter`: from results to where the user wants them. Layers are packed from snapshots once and found again by diff id.
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::num::NonZeroUsize;
+
+use jiff::Timestamp;
+use rhost_export::{
+    AssembleOptions, Assembled, BlobSink, BlobSource, BlobWriter, BuiltImage, Compressor, ImageName, ImageOutput, LayerBlob,
+    LayerKind, LayerMeta, LayerSource, LocalOutput, Output, PlatformTree, Stop, assemble, export_local, export_tar, image_id,
+    metadata_json, write_docker_tar, write_oci_dir, write_oci_tar, write_to,
+};
+use rhost_frontend::Target;
+use rhost_llb::{BlobDigest, Digest};
+use oci_spec::image::Descriptor;
+use rhost_rootfs::{LayerOptions, Root, write_layer};
+use rhost_store::{BlobRecord, Store};
+
+use crate::error::{BuildError, Kind};
+use crate::op_error::{OpFailure, blocking};
+use crate::request::BuildRequest;
+use crate::shared::Shared;
+use crate::value::Value;
+
+/// What a build left.
+#[derive(Debug, Clone)]
+pub struct Exported {
+    /// For `--iidfile`: the config's digest, of several platforms the index's; `None` for outputs without image.
+    pub image_id: Option<Digest>,
+    /// Digest of the manifest or index.
+    pub digest: Option<Digest>,
+    /// Names that the image now has in the store.
+    pub names: Vec<String>,
+    /// For `--metadata-file`.
+    pub metadata: Vec<u8>,
+}
+
+/// Exports one build. Made before the build, so that a wrong output is told first.
+pub struct Exporter {
+    store: Store,
+    outputs: Vec<Output>,
+    tags: Vec<ImageName>,
+    epoch: Option<i64>,
+    jobs: NonZeroUsize,
+}
+
+/// The store as source and sink of blobs.
+pub struct StoreBlobs(pub Store);
+
+impl BlobSource for StoreBlobs {
+    fn open(&self, digest: BlobDigest) -> io::Result<Box<dyn Read + Send>> {
+        let file = self.0.open_blob(&digest).map_err(io::Error::other)?.ok_or(io::ErrorKind::NotFound)?;
+        Ok(Box::new(file))
+    }
+}
+
+impl BlobSink for StoreBlobs {
+    fn create(&self) -> io::Result<Box<dyn BlobWriter>> {
+        Ok(Box::new(StoreBlob(self.0.blob_writer().map_err(io::Error::other)?)))
+    }
+}
+
+struct StoreBlob(rhost_store::BlobWriter);
+
+impl Write for StoreBlob {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl BlobWriter for StoreBlob {
+    fn commit(self: Box<Self>, digest: BlobDigest, _: u64) -> io::Result<()> {
+        self.0.commit(Some(digest)).map(drop).map_err(io::Error::other)
+    }
+}
+
+/// One platform's result.
+struct Result1 {
+    target: Target,
+    value: Value,
+    metas: BTreeMap<usize, LayerMeta>,
+}
+
+impl Exporter {
+    /// Reads the outputs and tags of `request`.
+    ///
+    /// # Errors
+    /// An output or a name that is not one.
+    pub fn new(store: &Store, request: &BuildRequest) -> Result<Self, BuildError> {
+        let wrong = |error: &dyn std::fmt::Display| BuildError::new(Kind::Request, error);
+        let texts = if request.outputs.is_empty() { vec!["type=image".to_owned()] } else { request.outputs.clone() };
+        let outputs = texts.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))?;
+        let tags = request.tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<ImageName>, _>>();
+        let epoch = match request.graph.build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
+            None | Some("") => None,
+            Some(text) => Some(text.parse().map_err(|_| {
+                wrong(&format!("build argument SOURCE_DATE_EPOCH={text}: wanted seconds since 1970; other forms are not supported yet"))
+            })?),
+        };
+        let jobs = NonZeroUsize::new(request.jobs).unwrap_or(NonZeroUsize::MIN);
+        Ok(Self { store: store.clone(), outputs, tags: tags.map_err(|e| wrong(&e))?, epoch, jobs })
+    }
+
+    /// Exports `results` to every output.
+    ///
+    /// # Errors
+    /// The disk, or a destination that cannot be written.
+    pub async fn export(
+        self,
+        shared: &std::sync::Arc<Shared>,
+        results: Vec<(Target, Value)>,
+        _metadata: BTreeMap<String, Vec<u8>>,
+    ) -> Result<Exported, BuildError> {
+        let shared2 = shared.clone();
+        let failed = |error: OpFailure| {
+            let kind = match &error {
+                OpFailure::Export(_) | OpFailure::Files(_) | OpFailure::Store(_) | OpFailure::Overlay(_) => Kind::Store,
+                _ => Kind::Build,
+            };
+            BuildError::new(kind, error)
+        };
+        let work = blocking(move || self.export_blocking(&shared2, results));
+        shared.internal("exporting", work).await.map_err(failed)
+    }
+
+    fn export_blocking(self, shared: &Shared, results: Vec<(Target, Value)>) -> Result<Exported, OpFailure> {
+        let results: Vec<Result1> =
+            results.into_iter().map(|(target, value)| Result1 { target, value, metas: BTreeMap::new() }).collect();
+        let compressor = Compressor::new(self.jobs);
+        let mut exported = Exported { image_id: None, digest: None, names: Vec::new(), metadata: Vec::new() };
+        let mut metadata = metadata_json(None, &[], &BTreeMap::new());
+        for output in &self.outputs {
+            let image = match output {
+                Output::Image(image) => {
+                    let built = self.image(shared, &results, image, &compressor)?;
+                    let names = self.names(image);
+                    let descriptor = stored(&built)?;
+                    // Without a name the image stays under its digest: nothing that was built vanishes.
+                    let mut texts: Vec<String> = names.iter().map(ToString::to_string).collect();
+                    if texts.is_empty() {
+                        texts.push(built.descriptor.digest.to_string());
+                    }
+                    for name in &texts {
+                        self.store.tag(name, &descriptor)?;
+                    }
+                    exported.names.extend(texts);
+                    Some((built, names))
+                }
+                Output::OciTar(image, destination) => {
+                    let (built, names) = (self.image(shared, &results, image, &compressor)?, self.names(image));
+                    write_to(destination, |out| write_oci_tar(&built, &names, &self.blobs(), out))?;
+                    Some((built, names))
+                }
+                Output::OciDir(image, destination) => {
+                    let (built, names) = (self.image(shared, &results, image, &compressor)?, self.names(image));
+                    write_oci_dir(&built, &names, &self.blobs(), destination)?;
+                    Some((built, names))
+                }
+                Output::Docker(image, destination) => {
+                    let (built, names) = (self.image(shared, &results, image, &compressor)?, self.names(image));
+                    write_to(destination, |out| write_docker_tar(&built, &names, &self.blobs(), out))?;
+                    Some((built, names))
+                }
+                Output::Local(options, destination) => {
+                    let trees = trees(shared, &results)?;
+                    export_local(&trees, destination, options.platform_split, self.epoch_of(options))?;
+                    None
+                }
+                Output::Tar(options, destination) => {
+                    let trees = trees(shared, &results)?;
+                    let epoch = self.epoch_of(options);
+                    write_to(destination, |out| export_tar(&trees, options.platform_split, epoch, out))?;
+                    None
+                }
+                Output::CacheOnly => None,
+            };
+            if let Some((built, names)) = image {
+                exported.image_id = Some(image_id(&built));
+                exported.digest = Some(built.descriptor.digest.0);
+                metadata = metadata_json(Some(&built), &names, &BTreeMap::new());
+            }
+        }
+        exported.metadata = metadata;
+        Ok(exported)
+    }
+
+    fn blobs(&self) -> StoreBlobs {
+        StoreBlobs(self.store.clone())
+    }
+
+    fn epoch_of(&self, output: &LocalOutput) -> Option<i64> {
+        output.source_date_epoch.or(self.epoch)
+    }
+
+    fn names(&self, image: &ImageOutput) -> Vec<ImageName> {
+        let mut names = self.tags.clone();
+        names.extend(image.names.iter().filter(|name| !self.tags.contains(name)).cloned());
+        names
+    }
+
+    fn image(
+        &self,
+        shared: &Shared,
+        results: &[Result1],
+        output: &ImageOutput,
+        compressor: &Compressor,
+    ) -> Result<Assembled, OpFailure> {
+        let mut images = Vec::new();
+        for result in results {
+            let layers = self.layers(&result.value, output, compressor)?;
+            let config = if result.target.config.is_empty() { b"{}".to_vec() } else { result.target.config.clone() };
+            images.push(BuiltImage {
+                platform: result.target.platform.clone(),
+                config,
+                layers,
+                layer_metas: result.metas.values().cloned().collect(),
+                base_history: 0,
+            });
+        }
+        let _ = shared;
+        let options = AssembleOptions {
+            media_types: output.media_types,
+            annotations: output.annotations.clone(),
+            source_date_epoch: output.source_date_epoch.or(self.epoch),
+            now: Timestamp::now(),
+            index: results.len() > 1,
+        };
+        Ok(assemble(&images, &options, &self.blobs())?)
+    }
+
+    /// Layers from the base up: those that are blobs already as they are, the others packed.
+    fn layers(&self, value: &Value, output: &ImageOutput, compressor: &Compressor) -> Result<Vec<LayerBlob>, OpFailure> {
+        let id = match value {
+            Value::Scratch => return Ok(Vec::new()),
+            Value::Snapshot(id) => *id,
+            Value::Context(_) => return Err(OpFailure::NotYet("an image straight from a local directory".into())),
+        };
+        let mut chain = self.store.chain(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
+        chain.reverse();
+        let mut sources = Vec::new();
+        for layer in &chain {
+            let known = match &layer.diff_id {
+                Some(diff_id) => {
+                    let kinds = self.store.blobs_of(diff_id)?.into_iter().filter_map(|blob| {
+                        let kind = kind_of(&blob.media_type)?;
+                        Some(LayerBlob { diff_id: *diff_id, digest: blob.digest, size: blob.size, kind })
+                    });
+                    let mut kinds: Vec<LayerBlob> = kinds.collect();
+                    kinds.sort_by_key(|blob| blob.kind != output.compression.kind());
+                    kinds.into_iter().next()
+                }
+                None => None,
+            };
+            sources.push(match known {
+                Some(blob) => LayerSource::Blob(blob),
+                None => {
+                    let directory = layer.dir.clone();
+                    LayerSource::Tar(Box::new(move |out: &mut dyn Write| {
+                        let root = Root::open(&directory).map_err(io::Error::other)?;
+                        write_layer(&root, out, &LayerOptions { clamp_mtime: None }).map(drop).map_err(io::Error::other)
+                    }))
+                }
+            });
+        }
+        let blobs = self.blobs();
+        let stop = Stop::new();
+        let packed = compressor.pack(sources, output.compression, output.force_compression, &blobs, &blobs, &stop)?;
+        for (layer, blob) in chain.iter().zip(&packed) {
+            if layer.diff_id.is_none() {
+                self.store.set_diff_id(layer.id, blob.diff_id)?;
+            }
+            let media_type = blob.kind.media_type(rhost_export::MediaTypes::Oci).to_owned();
+            self.store.link_blob(&blob.diff_id, &BlobRecord { digest: blob.digest, size: blob.size, media_type })?;
+        }
+        Ok(packed)
+    }
+}
+
+fn kind_of(media_type: &str) -> Option<LayerKind> {
+    match media_type {
+        text if text.ends_with("gzip") => Some(LayerKind::Gzip),
+        text if text.ends_with("zstd") => Some(LayerKind::Zstd),
+        text if text.ends_with("tar") => Some(LayerKind::Tar),
+        _ => None,
+    }
+}
+
+fn stored(image: &Assembled) -> Result<Descriptor, OpFailure> {
+    let of = &image.descriptor;
+    let value = serde_json::json!({"mediaType": of.media_type, "digest": of.digest.to_string(), "size": of.size});
+    serde_json::from_value(value).map_err(|error| OpFailure::Worker(error.to_string()))
+}
+
+fn trees(shared: &Shared, results: &[Result1]) -> Result<Vec<PlatformTree>, OpFailure> {
+    results
+        .iter()
+        .map(|result| {
+            let root = match &result.value {
+                Value::Snapshot(id) => shared.view(*id)?,
+                Value::Context(tree) => tree.root().cloned().ok_or_else(|| OpFailure::NotYet("an empty result".into()))?,
+                Value::Scratch => {
+                    let active = shared.store.prepare(None)?;
+                    shared.view(active.commit()?)?
+                }
+            };
+            Ok(PlatformTree { platform: result.target.platform.clone(), root })
+        })
+        .collect()
+}

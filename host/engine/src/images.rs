@@ -1,0 +1,228 @@
+//! `Images`: where images come from, in order: rhost's own names, layouts that the user named, registries. What came once by
+//! digest is read from the store.
+use std::collections::{BTreeMap, HashMap};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rhost_llb::Platform;
+use rhost_registry::{
+    BlobSink, BlobStore, Client, Descriptor, Error, ImageSource, OciLayout, RawManifest, Reference, ResolvedImage, resolve,
+};
+use rhost_store::{BlobWriter, MAX_READ, Store};
+
+use crate::op_error::OpFailure;
+
+/// Which copy of an image is good enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Freshness {
+    /// rhost's own name first, then the registry's word.
+    Default,
+    /// The registry's word, even where rhost has such a name (`--pull`).
+    Pull,
+}
+
+/// An image that is resolved, and where its blobs come from.
+#[derive(Clone)]
+pub struct Found {
+    /// Manifest, config, layers.
+    pub image: Arc<ResolvedImage>,
+    /// Where its blobs come from.
+    pub source: Arc<dyn ImageSource>,
+}
+
+type Question = (String, Platform, Freshness);
+type Answer = Arc<tokio::sync::OnceCell<Found>>;
+
+/// Resolves images; each question once in a build.
+pub struct Images {
+    store: Store,
+    client: Client,
+    layouts: BTreeMap<String, PathBuf>,
+    answers: Mutex<HashMap<Question, Answer>>,
+}
+
+impl Images {
+    /// Images of `store`, of `layouts` by name, and of what `client` reaches.
+    pub fn new(store: Store, client: Client, layouts: BTreeMap<String, PathBuf>) -> Self {
+        Self { store, client, layouts, answers: Mutex::default() }
+    }
+
+    /// Resolves `reference` as a registry writes it.
+    ///
+    /// # Errors
+    /// Malformed, unreachable, not there, not for this platform.
+    pub async fn image(&self, reference: &str, platform: &Platform, fresh: Freshness) -> Result<Found, OpFailure> {
+        let image: Reference = reference.parse()?;
+        let image = image.tagged();
+        self.once((image.to_string(), platform.clone(), fresh), async {
+            let own = OwnImages(self.store.clone());
+            let named = fresh == Freshness::Default && own.knows(&image);
+            let source: Arc<dyn ImageSource> =
+                if named { Arc::new(own) } else { Arc::new(Kept { inner: self.client.clone(), store: self.store.clone() }) };
+            let image = resolve(&*source, &image, platform).await?;
+            Ok(Found { image: Arc::new(image), source })
+        })
+        .await
+    }
+
+    /// Resolves image `reference` (`NAME[:TAG|@DIGEST]`) of the layout that the user named `layout`.
+    ///
+    /// # Errors
+    /// No such layout, or no such image in it.
+    pub async fn layout(&self, layout: &str, reference: &str, platform: &Platform) -> Result<Found, OpFailure> {
+        let directory = self.layouts.get(layout).ok_or_else(|| OpFailure::NoLocal(layout.to_owned()))?;
+        let image: Reference = reference.parse()?;
+        self.once((format!("oci-layout://{layout}/{image}"), platform.clone(), Freshness::Default), async {
+            let source: Arc<dyn ImageSource> = Arc::new(OciLayout::open(directory).await?);
+            let image = resolve(&*source, &image, platform).await?;
+            Ok(Found { image: Arc::new(image), source })
+        })
+        .await
+    }
+
+    /// Registries only, with what came by digest kept: for frontends.
+    pub fn registries(&self) -> impl ImageSource + use<> {
+        Kept { inner: self.client.clone(), store: self.store.clone() }
+    }
+
+    async fn once(&self, question: Question, work: impl Future<Output = Result<Found, OpFailure>>) -> Result<Found, OpFailure> {
+        let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(question).or_default().clone();
+        answer.get_or_try_init(|| work).await.cloned()
+    }
+}
+
+/// Reads `blob` from `store` into `sink`; `false` when it is not there.
+async fn feed(store: &Store, blob: &Descriptor, sink: &mut dyn BlobSink) -> Result<bool, Error> {
+    let local = |error: io::Error| Error::Local { action: "read", digest: blob.digest, source: Arc::new(error) };
+    let found = store.read_blob(&blob.digest, MAX_READ.max(blob.size)).map_err(|e| local(io::Error::other(e)))?;
+    let Some(bytes) = found else { return Ok(false) };
+    sink.write(Bytes::from(bytes)).await.map_err(local)?;
+    Ok(true)
+}
+
+/// A registry whose manifests and small blobs are kept by digest.
+struct Kept {
+    inner: Client,
+    store: Store,
+}
+
+impl Kept {
+    fn known(&self, digest: rhost_llb::BlobDigest, image: &Reference) -> Option<RawManifest> {
+        let bytes = self.store.read_blob(&digest, MAX_READ).ok()??;
+        RawManifest::new(image, Bytes::from(bytes), None, Some(digest)).ok()
+    }
+}
+
+#[async_trait]
+impl ImageSource for Kept {
+    async fn head(&self, image: &Reference) -> Result<Descriptor, Error> {
+        if let Some(known) = image.digest().and_then(|digest| self.known(digest, image)) {
+            return Ok(known.descriptor);
+        }
+        self.inner.head(image).await
+    }
+
+    async fn manifest(&self, image: &Reference) -> Result<RawManifest, Error> {
+        if let Some(known) = image.digest().and_then(|digest| self.known(digest, image)) {
+            return Ok(known);
+        }
+        if image.digest().is_none() {
+            let head = self.inner.head(image).await?;
+            if let Some(known) = self.known(head.digest, image) {
+                return Ok(known);
+            }
+        }
+        let raw = self.inner.manifest(image).await?;
+        // A store that is full is told when layers are written; a manifest can be fetched again.
+        let _ = self.store.put_blob(&raw.bytes);
+        Ok(raw)
+    }
+
+    async fn blob(&self, image: &Reference, blob: &Descriptor, sink: &mut dyn BlobSink) -> Result<(), Error> {
+        if blob.size <= MAX_READ && feed(&self.store, blob, sink).await? {
+            return Ok(());
+        }
+        self.inner.blob(image, blob, sink).await
+    }
+}
+
+/// rhost's own image names.
+struct OwnImages(Store);
+
+impl OwnImages {
+    fn knows(&self, image: &Reference) -> bool {
+        image.digest().is_none() && self.0.image(&image.to_string()).is_ok_and(|record| record.is_some())
+    }
+
+    fn missing(image: &Reference) -> Error {
+        Error::NotFound { registry: "rhost's image store".into(), what: format!("`{image}`") }
+    }
+}
+
+#[async_trait]
+impl ImageSource for OwnImages {
+    async fn head(&self, image: &Reference) -> Result<Descriptor, Error> {
+        Ok(self.manifest(image).await?.descriptor)
+    }
+
+    async fn manifest(&self, image: &Reference) -> Result<RawManifest, Error> {
+        let digest = match image.digest() {
+            Some(digest) => digest,
+            None => {
+                let record = self.0.image(&image.to_string()).ok().flatten().ok_or_else(|| Self::missing(image))?;
+                record.descriptor.digest().to_string().parse().map_err(|_| Self::missing(image))?
+            }
+        };
+        let bytes = self.0.read_blob(&digest, MAX_READ).ok().flatten().ok_or_else(|| Self::missing(image))?;
+        RawManifest::new(image, Bytes::from(bytes), None, Some(digest))
+    }
+
+    async fn blob(&self, image: &Reference, blob: &Descriptor, sink: &mut dyn BlobSink) -> Result<(), Error> {
+        if feed(&self.0, blob, sink).await? { Ok(()) } else { Err(Self::missing(image)) }
+    }
+}
+
+/// The store as a place for pulled blobs.
+pub struct PullInto(pub Store);
+
+struct Sink {
+    writer: Option<BlobWriter>,
+    store: Store,
+    wanted: rhost_llb::BlobDigest,
+}
+
+#[async_trait]
+impl BlobStore for PullInto {
+    async fn has(&self, blob: &Descriptor) -> io::Result<bool> {
+        Ok(self.0.blob_size(&blob.digest) == Some(blob.size))
+    }
+
+    async fn start(&self, blob: &Descriptor) -> io::Result<Box<dyn BlobSink>> {
+        let writer = self.0.blob_writer().map_err(io::Error::other)?;
+        Ok(Box::new(Sink { writer: Some(writer), store: self.0.clone(), wanted: blob.digest }))
+    }
+}
+
+#[async_trait]
+impl BlobSink for Sink {
+    async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        match &mut self.writer {
+            Some(writer) => writer.write_all(&bytes),
+            None => Err(io::Error::other("the blob is closed")),
+        }
+    }
+
+    async fn restart(&mut self) -> io::Result<()> {
+        self.writer = None;
+        self.writer = Some(self.store.blob_writer().map_err(io::Error::other)?);
+        Ok(())
+    }
+
+    async fn commit(mut self: Box<Self>) -> io::Result<()> {
+        let writer = self.writer.take().ok_or_else(|| io::Error::other("the blob is closed"))?;
+        writer.commit(Some(self.wanted)).map(drop).map_err(io::Error::other)
+    }
+}

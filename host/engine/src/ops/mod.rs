@@ -1,0 +1,81 @@
+//! The operations of LLB over the store, the executor and the registries: one module for each kind.
+mod exec;
+mod file;
+mod image;
+mod local;
+
+use std::sync::Arc;
+
+use rhost_llb::{Graph as LlbGraph, OpKind, SourceScheme, Vertex as LlbVertex, cache_key};
+use rhost_solver::{CacheMap, CacheMapInput, Edge, Op, OpError, Vertex};
+
+use crate::error::{BuildError, Kind};
+use crate::op_error::{OpFailure, blocking};
+use crate::shared::Shared;
+use crate::value::Value;
+
+/// The solver's graph for `graph`. What rhost cannot do is refused here, before anything runs.
+///
+/// # Errors
+/// An operation that is not supported yet, with its vertex.
+pub fn graph(shared: &Arc<Shared>, graph: &LlbGraph) -> Result<Vec<Vertex<Value>>, BuildError> {
+    graph.vertices().iter().map(|vertex| convert(shared, vertex)).collect()
+}
+
+fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>) -> Result<Vertex<Value>, BuildError> {
+    let refuse = |failure: OpFailure| {
+        let mut error = BuildError::new(Kind::Request, format!("{}: {failure}", vertex.name));
+        error.vertex = Some(vertex.digest);
+        error
+    };
+    let (shared, inner) = (shared.clone(), vertex.clone());
+    let op: Arc<dyn Op<Value>> = match vertex.kind() {
+        OpKind::Exec(_) => Arc::new(exec::ExecStep::new(shared, inner).map_err(refuse)?),
+        OpKind::File(_) => Arc::new(file::FileStep::new(shared, inner).map_err(refuse)?),
+        OpKind::Source(source) => match source.split() {
+            Some((SourceScheme::Image | SourceScheme::OciLayout, _)) => {
+                Arc::new(image::ImageStep::new(shared, inner).map_err(refuse)?)
+            }
+            Some((SourceScheme::Local, name)) => Arc::new(local::LocalStep::new(shared, inner.clone(), name).map_err(refuse)?),
+            _ => return Err(refuse(OpFailure::NotYet(format!("the source `{}`", source.identifier)))),
+        },
+        other => return Err(refuse(OpFailure::NotYet(format!("the operation `{}`", other.name())))),
+    };
+    let inputs = vertex.inputs.iter().map(|edge| Edge { vertex: edge.vertex, output: edge.output as usize }).collect();
+    Ok(Vertex { digest: vertex.digest, op, inputs, ignore_cache: vertex.metadata.ignore_cache })
+}
+
+/// The solver's form of a cache map by BuildKit's formulas.
+fn cache_map(shared: &Shared, vertex: &LlbVertex) -> Result<CacheMap, OpError> {
+    let map = cache_key::cache_map(&vertex.op, &shared.host).map_err(OpError::new)?;
+    let inputs = map.deps.iter().map(|dep| CacheMapInput { selector: dep.selector, by_content: dep.content.is_some() });
+    Ok(CacheMap { digest: map.digest.digest, inputs: inputs.collect(), volatile: map.digest.session })
+}
+
+/// The content key of `value` as input `input` of `vertex`.
+async fn content_key(
+    shared: &Arc<Shared>,
+    vertex: &LlbVertex,
+    input: usize,
+    value: &Value,
+) -> Result<rhost_llb::Digest, OpError> {
+    let map = cache_key::cache_map(&vertex.op, &shared.host).map_err(OpError::new)?;
+    let selectors = map.deps.into_iter().nth(input).and_then(|dep| dep.content).unwrap_or_default();
+    let (shared, value) = (shared.clone(), value.clone());
+    blocking(move || {
+        let tree = shared.tree(&value)?;
+        let digests = selectors.into_iter().map(|selector| {
+            let options = rhost_rootfs::ChecksumOptions {
+                follow_links: selector.follow_links,
+                wildcard: selector.wildcard,
+                include: selector.include_patterns,
+                exclude: selector.exclude_patterns,
+                required: selector.required_paths,
+            };
+            tree.checksum(&selector.path, &options)
+        });
+        Ok(cache_key::content_digest(&digests.collect::<Result<Vec<_>, _>>()?))
+    })
+    .await
+    .map_err(OpError::new)
+}

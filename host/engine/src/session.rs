@@ -1,0 +1,282 @@
+//! `Session`: what one build lends to its frontend, behind the frontend's port. Everything a guest names is checked here.
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rhost_frontend::{
+    ByteRange, Diagnostic, FileKind, FileStat, FrontendHost, HostError, ImageQuery, Level, Report, ResolveMode, ResolvedImage,
+    Severity, SolvedTree,
+};
+use rhost_llb::{Definition, Graph as LlbGraph, Limits};
+use rhost_rootfs::{Kind as FileType, Last, Root, Stat, glob_match};
+use rhost_solver::{Edge, Graph, Solver};
+
+use crate::error::{BuildError, Kind, Place};
+use crate::event::Event;
+use crate::images::Freshness;
+use crate::op_error::{OpFailure, blocking};
+use crate::ops;
+use crate::shared::{Shared, VertexInfo};
+use crate::value::Value;
+
+/// One build as its frontend sees it.
+pub struct Session {
+    /// Where everything is.
+    pub shared: Arc<Shared>,
+    /// Runs graphs.
+    pub solver: Solver<Value>,
+    /// `--pull`.
+    pub pull: bool,
+    /// The worst that the guest has reported, for the error at the end.
+    pub findings: Mutex<Vec<Diagnostic>>,
+}
+
+impl Session {
+    /// Loads `definition`, makes its vertices known to the progress, and checks that rhost can do them.
+    ///
+    /// # Errors
+    /// A definition that is not valid, or asks for what rhost cannot do, with its place in the build file.
+    pub fn load(&self, definition: &Definition) -> Result<(Arc<LlbGraph>, Graph<Value>, Edge), BuildError> {
+        let wrong = |error: &dyn std::fmt::Display| BuildError::new(Kind::Frontend, format!("the frontend's graph: {error}"));
+        let graph = LlbGraph::load(definition, &Limits::HOSTILE).map_err(|error| wrong(&error))?;
+        {
+            let mut known = self.shared.vertices.lock().unwrap_or_else(PoisonError::into_inner);
+            for vertex in graph.vertices() {
+                let info = VertexInfo {
+                    name: vertex.name.as_str().into(),
+                    inputs: vertex.inputs.iter().map(|input| input.vertex).collect(),
+                };
+                known.insert(vertex.digest, info);
+            }
+        }
+        let vertices = ops::graph(&self.shared, &graph).map_err(|error| self.placed(&graph, error))?;
+        let solvable = Graph::new(vertices).map_err(|error| wrong(&error))?;
+        let target = Edge { vertex: graph.head().vertex, output: graph.head().output as usize };
+        Ok((Arc::new(graph), solvable, target))
+    }
+
+    /// `error` with the place of its vertex in the build file.
+    pub fn placed(&self, graph: &LlbGraph, mut error: BuildError) -> BuildError {
+        let vertex = error.vertex.and_then(|digest| graph.get(digest));
+        if let Some(location) = vertex.and_then(|vertex| vertex.locations.first())
+            && let Some(info) = usize::try_from(location.source_index).ok().and_then(|index| graph.infos().get(index))
+        {
+            let lines = location.ranges.iter().flat_map(|range| {
+                let line = |position: &Option<rhost_llb::Position>| position.as_ref().map_or(0, |p| p.line.max(0) as u32);
+                [line(&range.start), line(&range.end)]
+            });
+            let (first, last) = lines.filter(|line| *line > 0).fold((u32::MAX, 0), |(a, b), line| (a.min(line), b.max(line)));
+            if last > 0 {
+                error.place = Some(Place {
+                    file: info.filename.clone(),
+                    first_line: first,
+                    last_line: last,
+                    text: String::from_utf8_lossy(&info.data).into_owned(),
+                });
+            }
+        }
+        error
+    }
+
+    fn local(&self, context: &str) -> Result<Root, HostError> {
+        let directory = self.shared.locals.get(context);
+        let directory = directory.ok_or_else(|| HostError::NotFound(format!("there is no local context `{context}`")))?;
+        Root::open(directory).map_err(host_error)
+    }
+}
+
+fn host_error(error: rhost_rootfs::Error) -> HostError {
+    match &error {
+        rhost_rootfs::Error::NotFound { .. } => HostError::NotFound(error.to_string()),
+        _ => HostError::Failed(error.to_string()),
+    }
+}
+
+fn file_stat(root: &Root, path: &str, stat: &Stat) -> FileStat {
+    let name = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_owned();
+    let link_target = if stat.is_symlink() {
+        root.read_link(path).map(|target| target.to_string_lossy().into_owned()).unwrap_or_default()
+    } else {
+        String::new()
+    };
+    FileStat {
+        name,
+        kind: match stat.kind {
+            FileType::File => FileKind::Regular,
+            FileType::Dir => FileKind::Directory,
+            FileType::Symlink => FileKind::Symlink,
+            _ => FileKind::Special,
+        },
+        mode: stat.mode,
+        uid: stat.owner.uid,
+        gid: stat.owner.gid,
+        size: if stat.is_file() { stat.size } else { 0 },
+        modified: stat.mtime,
+        link_target,
+    }
+}
+
+fn read_file(root: &Root, path: &str, range: Option<ByteRange>, limit: u64) -> Result<Vec<u8>, HostError> {
+    use std::io::{Read as _, Seek as _, SeekFrom};
+    let failed = |error: std::io::Error| HostError::Failed(format!("cannot read `{path}`: {error}"));
+    let mut file = root.open_file(path).map_err(host_error)?;
+    let size = file.metadata().map_err(failed)?.len();
+    let wanted = match range {
+        Some(range) => {
+            file.seek(SeekFrom::Start(range.offset)).map_err(failed)?;
+            range.length.min(size.saturating_sub(range.offset))
+        }
+        None => size,
+    };
+    let too_large = || HostError::TooLarge(format!("`{path}` is larger than the {limit} bytes that are read at once"));
+    if wanted > limit {
+        return Err(too_large());
+    }
+    // A file that grows meanwhile must not pass the limit either.
+    let mut bytes = Vec::new();
+    let most = if range.is_some() { wanted } else { limit.saturating_add(1) };
+    file.take(most).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit { Err(too_large()) } else { Ok(bytes) }
+}
+
+fn stat(root: &Root, path: &str) -> Result<FileStat, HostError> {
+    let stat = root.stat(path, Last::Keep).map_err(host_error)?;
+    Ok(file_stat(root, path, &stat))
+}
+
+fn read_dir(root: &Root, path: &str, pattern: Option<&str>) -> Result<Vec<FileStat>, HostError> {
+    let mut entries = Vec::new();
+    for entry in root.read_dir(path).map_err(host_error)? {
+        let name = entry.name.to_string_lossy().into_owned();
+        if pattern.is_none_or(|pattern| glob_match(pattern, &name).unwrap_or(false)) {
+            entries.push(stat(root, &format!("{}/{name}", path.trim_end_matches('/')))?);
+        }
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, HostError> + Send + 'static) -> Result<T, HostError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(HostError::Failed(error.to_string())))
+}
+
+#[async_trait]
+impl FrontendHost for Session {
+    fn contexts(&self) -> Vec<String> {
+        self.shared.locals.keys().cloned().collect()
+    }
+
+    async fn read_file(&self, context: &str, path: &str, range: Option<ByteRange>, limit: u64) -> Result<Vec<u8>, HostError> {
+        let (root, path) = (self.local(context)?, path.to_owned());
+        on_thread(move || read_file(&root, &path, range, limit)).await
+    }
+
+    async fn stat(&self, context: &str, path: &str) -> Result<FileStat, HostError> {
+        let (root, path) = (self.local(context)?, path.to_owned());
+        on_thread(move || stat(&root, &path)).await
+    }
+
+    async fn read_dir(&self, context: &str, path: &str, pattern: Option<&str>) -> Result<Vec<FileStat>, HostError> {
+        let (root, path, pattern) = (self.local(context)?, path.to_owned(), pattern.map(str::to_owned));
+        on_thread(move || read_dir(&root, &path, pattern.as_deref())).await
+    }
+
+    async fn resolve_image(&self, query: ImageQuery) -> Result<ResolvedImage, HostError> {
+        let name = query.progress_name.clone().unwrap_or_else(|| format!("[internal] load metadata for {}", query.reference));
+        let fresh = if self.pull || query.mode == ResolveMode::ForcePull { Freshness::Pull } else { Freshness::Default };
+        let found = self.shared.internal(&name, async {
+            let (reference, layout) = match query.reference.strip_prefix("oci-layout://") {
+                Some(rest) => (rest, Some(query.store.clone().unwrap_or_else(|| layout_name(rest)))),
+                None => (query.reference.trim_start_matches("docker-image://"), query.store.clone()),
+            };
+            match layout {
+                Some(layout) => self.shared.images.layout(&layout, reference, &query.platform).await,
+                None => self.shared.images.image(reference, &query.platform, fresh).await,
+            }
+        });
+        let found = found.await.map_err(|error| match &error {
+            OpFailure::Registry(rhost_registry::Error::NotFound { .. } | rhost_registry::Error::NoPlatform { .. }) => {
+                HostError::NotFound(error.to_string())
+            }
+            OpFailure::Reference(_) => HostError::Invalid(error.to_string()),
+            _ => HostError::Failed(error.to_string()),
+        })?;
+        Ok(ResolvedImage {
+            reference: found.image.reference.without_digest().to_string(),
+            digest: found.image.root.descriptor.digest.to_string(),
+            config: found.image.config_bytes.to_vec(),
+        })
+    }
+
+    async fn solve(&self, definition: Definition) -> Result<Arc<dyn SolvedTree>, HostError> {
+        let failed = |error: &dyn std::fmt::Display| HostError::Failed(error.to_string());
+        let (_, graph, target) = self.load(&definition).map_err(|error| failed(&error))?;
+        let value = self.solver.solve(&graph, &[target]).await.map_err(|error| failed(&error))?.remove(0);
+        Ok(Arc::new(Solved { shared: self.shared.clone(), value }))
+    }
+
+    fn supports(&self, feature: &str) -> bool {
+        feature == "rhost.solve" || rhost_llb::caps::KNOWN.contains(&feature)
+    }
+
+    fn report(&self, report: Report) {
+        match report {
+            Report::Log { level, message } if level >= Level::Warn => {
+                self.shared.events.send(Event::Warning { vertex: None, message: message.into() });
+            }
+            Report::Log { .. } => {}
+            Report::Diagnostic(finding) => {
+                if finding.severity < Severity::Error {
+                    let place = finding.marks.first().map(|m| format!(" ({}:{})", m.source.filename, m.range.start.0));
+                    let message = format!("{}{}", finding.message, place.unwrap_or_default());
+                    self.shared.events.send(Event::Warning { vertex: None, message: message.into() });
+                }
+                self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
+            }
+        }
+    }
+}
+
+fn layout_name(reference: &str) -> String {
+    reference.split(['@', ':']).next().unwrap_or_default().to_owned()
+}
+
+/// A result that a guest may read.
+struct Solved {
+    shared: Arc<Shared>,
+    value: Value,
+}
+
+impl Solved {
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Root) -> Result<T, HostError> + Send + 'static,
+    ) -> Result<T, HostError> {
+        let (shared, value) = (self.shared.clone(), self.value.clone());
+        let root = blocking(move || match &value {
+            Value::Snapshot(id) => Ok(Some(shared.view(*id)?)),
+            Value::Scratch => Ok(None),
+            Value::Context(tree) => Ok(tree.root().cloned()),
+        });
+        let root = root.await.map_err(|error| HostError::Failed(error.to_string()))?;
+        let root = root.ok_or_else(|| HostError::NotFound("the result is empty".into()))?;
+        on_thread(move || work(&root)).await
+    }
+}
+
+#[async_trait]
+impl SolvedTree for Solved {
+    async fn read_file(&self, path: &str, range: Option<ByteRange>, limit: u64) -> Result<Vec<u8>, HostError> {
+        let path = path.to_owned();
+        self.read(move |root| read_file(root, &path, range, limit)).await
+    }
+
+    async fn stat(&self, path: &str) -> Result<FileStat, HostError> {
+        let path = path.to_owned();
+        self.read(move |root| stat(root, &path)).await
+    }
+
+    async fn read_dir(&self, path: &str, pattern: Option<&str>) -> Result<Vec<FileStat>, HostError> {
+        let (path, pattern) = (path.to_owned(), pattern.map(str::to_owned));
+        self.read(move |root| read_dir(root, &path, pattern.as_deref())).await
+    }
+}

@@ -1,0 +1,79 @@
+//! `Shared`: what every operation of a build can reach. Made by the engine, handed down as a value.
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use jiff::Timestamp;
+use rhost_llb::{Digest, Platform, VertexDigest};
+use rhost_rootfs::{OwnerPolicy, Root, Tree};
+use rhost_store::{SnapshotId, Store};
+
+use crate::event::{Event, Events};
+use crate::images::Images;
+use crate::op_error::OpFailure;
+use crate::value::Value;
+
+/// What is known of each vertex beside what it does.
+#[derive(Clone)]
+pub struct VertexInfo {
+    /// For people.
+    pub name: Arc<str>,
+    /// What it stands on.
+    pub inputs: Vec<VertexDigest>,
+}
+
+/// One build's surroundings.
+pub struct Shared {
+    /// Blobs, snapshots, names.
+    pub store: Store,
+    /// Registries and layouts.
+    pub images: Images,
+    /// Progress.
+    pub events: Events,
+    /// The platform of this machine.
+    pub host: Platform,
+    /// Local directories by name.
+    pub locals: BTreeMap<String, PathBuf>,
+    /// What a refused chown means.
+    pub owners: OwnerPolicy,
+    /// Names for progress.
+    pub vertices: Mutex<HashMap<VertexDigest, VertexInfo>>,
+}
+
+impl Shared {
+    /// The name of `vertex`, as progress shows it.
+    pub fn vertex(&self, vertex: VertexDigest) -> VertexInfo {
+        let known = self.vertices.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&vertex).cloned().unwrap_or_else(|| VertexInfo { name: vertex.to_string().into(), inputs: Vec::new() })
+    }
+
+    /// Runs `work` as a step of its own in the progress, outside the graph.
+    pub async fn internal<T, E: std::fmt::Display>(
+        &self,
+        name: &str,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let vertex = VertexDigest(Digest::of(format!("internal {name}")));
+        let name: Arc<str> = name.into();
+        self.events.send(Event::Started { vertex, name: name.clone(), inputs: Vec::new(), at: Timestamp::now() });
+        let answer = work.await;
+        let error = answer.as_ref().err().map(|error| error.to_string().into());
+        self.events.send(Event::Completed { vertex, name, at: Timestamp::now(), cached: false, error });
+        answer
+    }
+
+    /// A read-only view of snapshot `id`.
+    pub fn view(&self, id: SnapshotId) -> Result<Root, OpFailure> {
+        let spec = self.store.mount(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
+        crate::overlay::open(&spec).map_err(OpFailure::overlay)
+    }
+
+    /// What `value` holds, to hash or to copy from.
+    pub fn tree(&self, value: &Value) -> Result<Arc<Tree>, OpFailure> {
+        Ok(match value {
+            Value::Scratch => Arc::new(Tree::empty()),
+            Value::Snapshot(id) => Arc::new(Tree::of_root(self.view(*id)?)),
+            Value::Context(tree) => tree.clone(),
+        })
+    }
+}
