@@ -57,6 +57,8 @@ impl<R: Read> TarReader<R> {
         let limits = Limits { max_metadata_size: MAX_METADATA, max_path_len: Some(libc::PATH_MAX as u32), ..Limits::default() };
         let mut parser = Parser::new(limits);
         parser.set_allow_empty_path(true);
+        // The parser refuses times before 1970; `convert` reads times itself and refuses the values that matter.
+        parser.set_ignore_pax_errors(true);
         Self {
             reader,
             parser,
@@ -192,6 +194,14 @@ fn convert(
             format!("entry `{}` has {what} {value}, more than a Linux id can be", owned(&entry.path).display())
         })
     };
+    for extension in entry.pax.iter().flat_map(|pax| PaxExtensions::new(pax)) {
+        let extension = extension.map_err(|e| e.to_string())?;
+        let (key, value) = (extension.key_bytes(), extension.value_bytes());
+        let number = matches!(key, b"size" | b"uid" | b"gid");
+        if number && (value.is_empty() || !value.iter().all(u8::is_ascii_digit)) {
+            return Err(format!("extension `{}` is not a number", String::from_utf8_lossy(key)));
+        }
+    }
     let link = || entry.link_target.as_ref().map(|l| l.to_vec()).unwrap_or_default();
     let rdev = (entry.dev_major.unwrap_or(0), entry.dev_minor.unwrap_or(0));
     let what = match entry.entry_type {

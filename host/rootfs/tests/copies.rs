@@ -93,7 +93,7 @@ fn modes_times_owners() {
         ..copy_options("/d", "/made/x")
     };
     copy(&Source::Root(from), &to, &options).unwrap();
-    assert_eq!(list(dst.path()), ["d755 made", "d700 made/x", "f600 made/x/f = F"]);
+    assert_eq!(list(dst.path()), ["d755 made", "d755 made/x", "f600 made/x/f = F"]);
     for name in ["made", "made/x", "made/x/f"] {
         let meta = fs::symlink_metadata(dst.path().join(name)).unwrap();
         assert_eq!((meta.uid(), meta.gid(), meta.mtime()), (11, 12, 1_500_000_000), "{name}");

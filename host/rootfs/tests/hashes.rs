@@ -82,11 +82,11 @@ fn filters_hide_files_from_the_hash() {
 fn excludes_of_a_selector_ignore_what_they_exclude() {
     let (tmp, tree) = golden();
     let options = ChecksumOptions { exclude: vec!["d0/abc".into()], follow_links: true, ..Default::default() };
-    let before = tree.checksum("/", &options).unwrap();
+    let (before, all) = (tree.checksum("/", &options).unwrap(), tree.checksum("/", &follow()).unwrap());
     file(tmp.path(), "d0/abc", "another");
     let again = Tree::of_context(tree.root().unwrap().clone(), &Filter::default(), None).unwrap();
     assert_eq!(again.checksum("/", &options).unwrap(), before);
-    assert_ne!(again.checksum("/", &follow()).unwrap(), tree.checksum("/", &follow()).unwrap());
+    assert_ne!(again.checksum("/", &follow()).unwrap(), all);
     let required = ChecksumOptions { wildcard: true, required: vec!["/zzz".into()], ..Default::default() };
     assert!(tree.checksum("/d0/*", &required).unwrap_err().is_not_found());
 }

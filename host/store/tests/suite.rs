@@ -1,0 +1,304 @@
+//! Blobs, snapshots, names, cache, damage, two processes.
+use std::io::Write;
+use std::path::Path;
+
+use oci_spec::image::{Descriptor, MediaType};
+use rhost_llb::{BlobDigest, ChainId, DiffId, Digest};
+use rhost_solver::{CacheStore, Link};
+use rhost_store::{BlobRecord, DurableCache, Error, ResultCodec, SnapshotId, Store};
+
+use crate::support::open;
+
+fn store() -> (tempfile::TempDir, Store) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    (dir, store)
+}
+
+#[test]
+fn blobs_are_checked_and_damage_is_a_miss() {
+    let (_dir, store) = store();
+    let digest = store.put_blob(b"hello").unwrap();
+    assert_eq!(store.read_blob(&digest, 100).unwrap().unwrap(), b"hello");
+    assert!(matches!(store.read_blob(&digest, 2), Err(Error::TooLarge { .. })));
+    assert_eq!(store.blob_size(&digest), Some(5));
+    std::fs::write(store.blob_path(&digest), "hellO").unwrap();
+    assert!(!store.verify_blob(&digest).unwrap());
+    assert_eq!(store.read_blob(&digest, 100).unwrap(), None);
+    assert_eq!(store.put_blob(b"hello").unwrap(), digest);
+    let wrong = BlobDigest(Digest::of("other"));
+    let mut writer = store.blob_writer().unwrap();
+    writer.write_all(b"hello").unwrap();
+    assert!(matches!(writer.commit(Some(wrong)), Err(Error::DigestMismatch { .. })));
+    assert_eq!(std::fs::read_dir(store.root().join("ingest-v1")).unwrap().count(), 0);
+    assert!(store.layout_dir().join("oci-layout").is_file());
+}
+
+#[test]
+fn a_download_is_resumed() {
+    let (_dir, store) = store();
+    let digest = BlobDigest(Digest::of("first half, second half"));
+    let mut writer = store.resume_blob(&digest).unwrap();
+    writer.write_all(b"first half").unwrap();
+    drop(writer);
+    let mut writer = store.resume_blob(&digest).unwrap();
+    assert_eq!(writer.size(), 10);
+    writer.write_all(b", second half").unwrap();
+    assert_eq!(writer.commit(Some(digest)).unwrap(), (digest, 23));
+    // A part that is damaged is thrown away with the mismatch it causes.
+    let mut writer = store.resume_blob(&wrong_digest()).unwrap();
+    writer.write_all(b"rubbish").unwrap();
+    drop(writer);
+    let writer = store.resume_blob(&wrong_digest()).unwrap();
+    assert!(writer.commit(Some(wrong_digest())).is_err());
+    assert_eq!(store.resume_blob(&wrong_digest()).unwrap().size(), 0);
+    store.forget_partial(&wrong_digest()).unwrap();
+}
+
+fn wrong_digest() -> BlobDigest {
+    BlobDigest(Digest::of("never there"))
+}
+
+fn layer(store: &Store, parent: Option<SnapshotId>, name: &str) -> SnapshotId {
+    let active = store.prepare(parent).unwrap();
+    std::fs::write(active.upper().join(name), name).unwrap();
+    active.commit().unwrap()
+}
+
+#[test]
+fn snapshots_stack_topmost_first() {
+    let (_dir, store) = store();
+    let base = layer(&store, None, "base");
+    let middle = layer(&store, Some(base), "middle");
+    let active = store.prepare(Some(middle)).unwrap();
+    let spec = active.mount();
+    assert_eq!(spec.lowers.len(), 2);
+    assert!(spec.lowers[0].join("middle").exists() && spec.lowers[1].join("base").exists());
+    assert!(spec.userxattr && spec.upper.is_some() && spec.work.as_ref().unwrap().is_dir());
+    let dir = active.upper();
+    drop(active);
+    assert!(!dir.exists(), "dropped without commit");
+    assert_eq!(store.mount(middle).unwrap().unwrap().lowers.len(), 2);
+    assert_eq!(store.snapshot(middle).unwrap().unwrap().parent, Some(base));
+    // The layer below is gone: everything above is a miss, not an error.
+    store.remove_snapshot(base).unwrap();
+    assert_eq!(store.mount(middle).unwrap(), None);
+    assert!(matches!(store.prepare(Some(middle)), Err(Error::NoSnapshot { .. })));
+}
+
+#[test]
+fn image_layers_are_found_by_chain() {
+    let (_dir, store) = store();
+    let diff = DiffId(Digest::of("layer"));
+    let chain = ChainId::of(&[diff]).unwrap();
+    assert_eq!(store.snapshot_of_chain(&chain).unwrap(), None);
+    let (one, two) = (store.prepare(None).unwrap(), store.prepare(None).unwrap());
+    let loser = two.upper();
+    let id = one.commit_layer(&chain, diff).unwrap();
+    assert_eq!(two.commit_layer(&chain, diff).unwrap(), id, "the first wins");
+    assert!(!loser.exists());
+    assert_eq!(store.snapshot_of_chain(&chain).unwrap(), Some(id));
+    let info = store.snapshot(id).unwrap().unwrap();
+    assert_eq!(info.diff_id, Some(diff));
+    // The directory disappears behind the record's back: a miss, and the chain can be made anew.
+    std::fs::remove_dir_all(&info.dir).unwrap();
+    assert_eq!(store.snapshot_of_chain(&chain).unwrap(), None);
+    let again = store.prepare(None).unwrap().commit_layer(&chain, diff).unwrap();
+    assert_ne!(again, id);
+    assert_eq!(store.snapshot_of_chain(&chain).unwrap(), Some(again));
+}
+
+#[test]
+fn layers_know_their_blobs() {
+    let (_dir, store) = store();
+    let diff = DiffId(Digest::of("layer"));
+    let digest = store.put_blob(b"compressed").unwrap();
+    let record = BlobRecord { digest, size: 10, media_type: "application/vnd.oci.image.layer.v1.tar+gzip".into() };
+    store.link_blob(&diff, &record).unwrap();
+    assert_eq!(store.blobs_of(&diff).unwrap(), [record]);
+    assert_eq!(store.diff_id_of(&digest).unwrap(), Some(diff));
+    store.remove_blob(&digest).unwrap();
+    assert!(store.blobs_of(&diff).unwrap().is_empty());
+    let id = layer(&store, None, "x");
+    store.set_diff_id(id, diff).unwrap();
+    assert_eq!(store.snapshot(id).unwrap().unwrap().diff_id, Some(diff));
+}
+
+#[test]
+fn names_of_images() {
+    let (_dir, store) = store();
+    let digest = store.put_blob(b"{}").unwrap();
+    let descriptor = |d: &BlobDigest| {
+        Descriptor::new(MediaType::ImageManifest, 2, d.to_string().parse::<oci_spec::image::Digest>().unwrap())
+    };
+    store.tag("b/app:1", &descriptor(&digest)).unwrap();
+    store.tag("a/app:1", &descriptor(&digest)).unwrap();
+    store.tag("c/gone:1", &descriptor(&wrong_digest())).unwrap();
+    let names: Vec<_> = store.images().unwrap().into_iter().map(|i| i.name).collect();
+    assert_eq!(names, ["a/app:1", "b/app:1"]);
+    assert_eq!(store.image("a/app:1").unwrap().unwrap().descriptor, descriptor(&digest));
+    assert_eq!(store.image("c/gone:1").unwrap(), None);
+    assert!(store.untag("a/app:1").unwrap());
+    assert!(!store.untag("a/app:1").unwrap());
+}
+
+/// Results are snapshots, by number.
+struct Snapshots(Store);
+
+impl ResultCodec<SnapshotId> for Snapshots {
+    fn kind(&self) -> &str {
+        "snapshot-1"
+    }
+    fn encode(&self, value: &SnapshotId) -> Option<Vec<u8>> {
+        Some(value.0.to_le_bytes().to_vec())
+    }
+    fn decode(&self, bytes: &[u8]) -> Option<SnapshotId> {
+        let id = SnapshotId(i64::from_le_bytes(bytes.try_into().ok()?));
+        self.0.chain(id).ok()??;
+        Some(id)
+    }
+}
+
+fn link(input: u32, selector: Option<&str>) -> Link {
+    Link { from: Digest::of("from"), input, output: Digest::of("output"), selector: selector.map(Digest::of) }
+}
+
+#[test]
+fn cache_records_outlive_the_store_and_die_with_their_snapshot() {
+    let (dir, store) = store();
+    let id = layer(&store, None, "x");
+    let key = Digest::of("key");
+    DurableCache::new(store.clone(), Snapshots(store.clone())).save(key, &[link(0, None), link(1, Some("s"))], &id);
+    drop(store);
+    let store = open(dir.path());
+    let cache = DurableCache::new(store.clone(), Snapshots(store.clone()));
+    assert_eq!(cache.follow(&link(0, None)), [key]);
+    assert_eq!(cache.follow(&link(1, Some("s"))), [key]);
+    assert!(cache.follow(&link(1, None)).is_empty());
+    assert!(cache.has(key));
+    assert_eq!(cache.load(key), Some(id));
+    cache.save(Digest::of("key2"), &[link(0, None)], &id);
+    assert_eq!(cache.follow(&link(0, None)).len(), 2);
+    store.remove_snapshot(id).unwrap();
+    assert!(!cache.has(key));
+    assert_eq!(cache.load(key), None);
+}
+
+#[test]
+fn damaged_records_are_set_aside() {
+    for damage in [&b"this is no database, it only looks like one file"[..], b"", b"SQLite format 3\0 and then rubbish"] {
+        let (dir, store) = store();
+        let digest = store.put_blob(b"kept").unwrap();
+        layer(&store, None, "x");
+        drop(store);
+        for suffix in ["-wal", "-shm"] {
+            let _ = std::fs::remove_file(dir.path().join(format!("records-v1.sqlite{suffix}")));
+        }
+        std::fs::write(dir.path().join("records-v1.sqlite"), damage).unwrap();
+        let store = open(dir.path());
+        assert_eq!(store.read_blob(&digest, 10).unwrap().unwrap(), b"kept");
+        assert!(store.images().unwrap().is_empty());
+        layer(&store, None, "y");
+        assert_eq!(store.sweep().unwrap(), 1, "the snapshot that nobody remembers");
+    }
+}
+
+#[test]
+fn records_damaged_in_the_middle_become_misses() {
+    let (dir, store) = store();
+    let value = vec![7; 900];
+    for at in 0..200u32 {
+        store.set_fact("kind", &at.to_le_bytes(), &value).unwrap();
+    }
+    drop(store);
+    let path = dir.path().join("records-v1.sqlite");
+    let mut bytes = std::fs::read(&path).unwrap();
+    for page in bytes.chunks_mut(4096).skip(1) {
+        page[..64].fill(0xa5);
+    }
+    std::fs::write(&path, &bytes).unwrap();
+    let store = open(dir.path());
+    for at in 0..200u32 {
+        store.fact("kind", &at.to_le_bytes()).unwrap();
+    }
+    store.set_fact("kind", b"new", b"works").unwrap();
+    assert_eq!(store.fact("kind", b"new").unwrap().unwrap(), b"works");
+}
+
+#[test]
+fn locks_exclude_and_leases_share() {
+    let (_dir, store) = store();
+    let other = open(store.root());
+    let lock = store.lock("../../odd name").unwrap();
+    assert!(other.try_lock("../../odd name").unwrap().is_none());
+    drop(lock);
+    let (_a, _b) = (store.lease("x").unwrap(), other.lease("x").unwrap());
+    assert!(other.try_lock("x").unwrap().is_none());
+}
+
+#[test]
+fn a_sweep_spares_what_is_being_written() {
+    let (_dir, store) = store();
+    let active = store.prepare(None).unwrap();
+    let bucket = active.upper().parent().unwrap().parent().unwrap().to_path_buf();
+    std::fs::create_dir_all(bucket.join("tmp-left-by-a-crash/fs")).unwrap();
+    assert_eq!(open(store.root()).sweep().unwrap(), 1);
+    assert!(active.upper().is_dir());
+    let id = active.commit().unwrap();
+    assert_eq!(store.sweep().unwrap(), 0);
+    assert!(store.mount(id).unwrap().is_some());
+}
+
+const CHILD: &str = "RHOST_STORE_TEST_CHILD";
+
+/// The second process of `two_processes_at_once`: does nothing unless it is told where.
+#[test]
+fn child_process() {
+    if let Some(root) = std::env::var_os(CHILD) {
+        work(Path::new(&root));
+    }
+}
+
+fn work(root: &Path) {
+    let store = open(root);
+    for at in 0..60u32 {
+        let text = format!("blob {at}");
+        let digest = store.put_blob(text.as_bytes()).unwrap();
+        assert_eq!(store.read_blob(&digest, 100).unwrap().unwrap(), text.as_bytes());
+        let diff = DiffId(digest.0);
+        let chain = ChainId::of(&[diff]).unwrap();
+        let id = match store.snapshot_of_chain(&chain).unwrap() {
+            Some(id) => id,
+            None => store.prepare(None).unwrap().commit_layer(&chain, diff).unwrap(),
+        };
+        assert!(store.mount(id).unwrap().is_some());
+        DurableCache::new(store.clone(), Snapshots(store.clone())).save(digest.0, &[link(at, None)], &id);
+    }
+}
+
+#[test]
+fn two_processes_at_once() {
+    let (dir, store) = store();
+    let children: Vec<_> = (0..3)
+        .map(|_| {
+            std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "suite::child_process", "--nocapture"])
+                .env(CHILD, dir.path())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    work(dir.path());
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    let cache = DurableCache::new(store.clone(), Snapshots(store.clone()));
+    for at in 0..60 {
+        let keys = cache.follow(&link(at, None));
+        assert_eq!(keys.len(), 1);
+        assert!(cache.has(keys[0]));
+    }
+    store.sweep().unwrap();
+    let bucket = dir.path().join("snapshots-user-v1");
+    assert_eq!(std::fs::read_dir(bucket).unwrap().count(), 60, "each layer once");
+}
