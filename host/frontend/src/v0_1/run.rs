@@ -96,7 +96,7 @@ fn reason(error: &wasmtime::Error, guest: &Guest) -> Stop {
         return stop.clone();
     }
     if let Some(wanted) = guest.denied_memory {
-        return Stop::Memory { wanted: wanted >> 20, limit: guest.limits.memory >> 20 };
+        return Stop::Memory { wanted: wanted.div_ceil(1 << 20), limit: guest.limits.memory >> 20 };
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Stop::Stack,
