@@ -35,7 +35,13 @@ pub fn unpack_archive(file: File, root: &Root, dest: &str, owner: Option<Owner>,
     unpack_into(file, root, bytes(&resolved), owner, owners)
 }
 
-pub(crate) fn unpack_into(file: File, root: &Root, dest: &[u8], owner: Option<Owner>, owners: OwnerPolicy) -> Result<()> {
+pub(crate) fn unpack_into(
+    file: File,
+    root: &Root,
+    dest: &[u8],
+    owner: Option<Owner>,
+    owners: OwnerPolicy,
+) -> Result<()> {
     // Names of the archive are resolved in the destination as in a chroot: its absolute symlinks stay below it.
     let below = root.dir(owned(dest))?;
     let (_, reader) = decompress(file)?;

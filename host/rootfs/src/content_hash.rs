@@ -179,7 +179,8 @@ fn read_digest(
     }
     if stat.is_file() && stat.size > 0 {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(parent, os(name), flags, Mode::empty()).map_err(|e| Error::io("open", &shown, e))?;
+        let fd =
+            rustix::fs::openat(parent, os(name), flags, Mode::empty()).map_err(|e| Error::io("open", &shown, e))?;
         let mut file = File::from(fd);
         let mut buffer = vec![0; usize::try_from(stat.size.clamp(1, 256 << 10)).unwrap_or(1)];
         let mut read = 0;

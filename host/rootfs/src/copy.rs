@@ -247,7 +247,8 @@ impl Copier<'_> {
                 continue;
             }
             let Some(stat) = try_stat_at(&level.src, &name, &shown)? else { continue };
-            let (mut wanted, mut include, mut exclude, mut excluded) = (true, MatchInfo::default(), MatchInfo::default(), false);
+            let (mut wanted, mut include, mut exclude, mut excluded) =
+                (true, MatchInfo::default(), MatchInfo::default(), false);
             if let Some(matcher) = &self.include {
                 (wanted, include) = matcher.matches_below(&relative, &level.include);
             }
@@ -256,8 +257,8 @@ impl Copier<'_> {
                 wanted &= !excluded;
             }
             if !wanted {
-                let may_hold = stat.is_dir()
-                    && (!excluded || self.exclude.as_ref().is_some_and(PatternMatcher::has_negation));
+                let may_hold =
+                    stat.is_dir() && (!excluded || self.exclude.as_ref().is_some_and(PatternMatcher::has_negation));
                 if !may_hold {
                     continue;
                 }
@@ -302,7 +303,8 @@ impl Copier<'_> {
     ) -> Result<Level> {
         let mut todo = root::names(&src, &owned(&relative))?;
         todo.reverse();
-        let mut level = Level { src, relative, target, stat, dst: None, todo, after: After::Nothing, include, exclude, is_top };
+        let mut level =
+            Level { src, relative, target, stat, dst: None, todo, after: After::Nothing, include, exclude, is_top };
         if wanted {
             self.make_level(&mut level)?;
         }
@@ -358,7 +360,13 @@ impl Copier<'_> {
         }
     }
 
-    fn copy_leaf(&mut self, from: (BorrowedFd<'_>, &[u8]), to: (BorrowedFd<'_>, &[u8]), target: &[u8], stat: &Stat) -> Result<()> {
+    fn copy_leaf(
+        &mut self,
+        from: (BorrowedFd<'_>, &[u8]),
+        to: (BorrowedFd<'_>, &[u8]),
+        target: &[u8],
+        stat: &Stat,
+    ) -> Result<()> {
         let shown = owned(target);
         match try_stat_at(to.0, to.1, &shown)? {
             None => {}

@@ -27,11 +27,14 @@ pub(crate) fn copy_file(
         return Err(Error::Changed { path: shown.to_path_buf() });
     }
     let create = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let target = rustix::fs::openat(dst, os(to), create, Mode::from_raw_mode(0o600)).map_err(|e| Error::io("create", shown, e))?;
+    let target = rustix::fs::openat(dst, os(to), create, Mode::from_raw_mode(0o600))
+        .map_err(|e| Error::io("create", shown, e))?;
     let (mut source, mut target) = (File::from(source), File::from(target));
     copy_bytes(&mut source, &mut target, &before).map_err(|e| Error::io("copy", shown, e))?;
     let after = stat_fd(&source, shown)?;
-    if (before.size, before.mtime, before.ctime) != (after.size, after.mtime, after.ctime) && before.mtime != after.mtime {
+    if (before.size, before.mtime, before.ctime) != (after.size, after.mtime, after.ctime)
+        && before.mtime != after.mtime
+    {
         return Err(Error::Changed { path: shown.to_path_buf() });
     }
     Ok(())
@@ -134,7 +137,13 @@ pub(crate) fn finish(dir: BorrowedFd<'_>, name: &[u8], finish: &Finish<'_>, show
 }
 
 /// Sets the times of `name` in `dir`.
-pub(crate) fn set_times(dir: BorrowedFd<'_>, name: &[u8], atime: Timestamp, mtime: Timestamp, shown: &Path) -> Result<()> {
+pub(crate) fn set_times(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    atime: Timestamp,
+    mtime: Timestamp,
+    shown: &Path,
+) -> Result<()> {
     rustix::fs::utimensat(dir, os(name), &timestamps(atime, mtime), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(|e| Error::io("set times of", shown, e))
 }

@@ -310,7 +310,13 @@ fn finish_dir(
 }
 
 /// Sets the owner of `name` in `parent`, not following a symlink.
-pub(crate) fn chown(parent: impl AsFd, name: &[u8], owner: Option<Owner>, owners: OwnerPolicy, shown: &Path) -> Result<()> {
+pub(crate) fn chown(
+    parent: impl AsFd,
+    name: &[u8],
+    owner: Option<Owner>,
+    owners: OwnerPolicy,
+    shown: &Path,
+) -> Result<()> {
     let Some(Owner { uid, gid }) = owner else { return Ok(()) };
     if uid == u32::MAX || gid == u32::MAX {
         return Err(Error::io("set owner of", shown, Errno::INVAL));

@@ -124,12 +124,16 @@ impl<'a> Extractor<'a> {
         let (parent, parent_path) = self.parent(&dir(&place))?;
         let name = base(&place);
         if name == b".." || name == b"." || name.len() > 255 {
-            return Err(Error::BadEntry { path: owned(&entry.path), reason: "its name cannot be a file's name".into() });
+            return Err(Error::BadEntry {
+                path: owned(&entry.path),
+                reason: "its name cannot be a file's name".into(),
+            });
         }
         if let Some(overlay) = self.overlay {
             if name == OPAQUE {
                 let shown = owned(&parent_path);
-                return xattr::set(&*parent, overlay.opaque().as_bytes(), b"y").map_err(|e| Error::io("mark opaque", shown, e));
+                return xattr::set(&*parent, overlay.opaque().as_bytes(), b"y")
+                    .map_err(|e| Error::io("mark opaque", shown, e));
             }
             if let Some(hidden) = name.strip_prefix(WHITEOUT) {
                 // `.wh..wh.plnk` and the like: bookkeeping of AUFS, nothing of the image.
@@ -166,7 +170,10 @@ impl<'a> Extractor<'a> {
             What::Node(kind, rdev) => {
                 if self.overlay.is_some() && *kind == Kind::CharDevice && *rdev == (0, 0) {
                     // It would hide a file of a lower layer without being a `.wh.` entry: what overlayfs calls a whiteout.
-                    return Err(Error::BadEntry { path: owned(&entry.path), reason: "a character device 0/0 is refused".into() });
+                    return Err(Error::BadEntry {
+                        path: owned(&entry.path),
+                        reason: "a character device 0/0 is refused".into(),
+                    });
                 }
                 make_node(parent.as_fd(), name, *kind, *rdev, &shown)?;
             }
@@ -174,7 +181,8 @@ impl<'a> Extractor<'a> {
                 if target.is_empty() {
                     return Err(Error::BadEntry { path: owned(&entry.path), reason: "a symlink to nowhere".into() });
                 }
-                rustix::fs::symlinkat(os(target), &*parent, os(name)).map_err(|e| Error::io("create symlink", &shown, e))?;
+                rustix::fs::symlinkat(os(target), &*parent, os(name))
+                    .map_err(|e| Error::io("create symlink", &shown, e))?;
             }
             What::HardLink(target) => {
                 // The owner, mode and times are those of the first name.
@@ -225,7 +233,8 @@ impl<'a> Extractor<'a> {
             if there.is_dir() {
                 if let Some(overlay) = self.overlay {
                     let fd = root::open_subdir(parent, hidden, &shown)?;
-                    xattr::set(&fd, overlay.opaque().as_bytes(), b"y").map_err(|e| Error::io("mark opaque", &shown, e))?;
+                    xattr::set(&fd, overlay.opaque().as_bytes(), b"y")
+                        .map_err(|e| Error::io("mark opaque", &shown, e))?;
                 }
             }
             return Ok(());
@@ -317,7 +326,14 @@ impl<'a> Extractor<'a> {
                     }
                     // A directory that nobody described has no time of its own: the epoch, so that extraction is a function of the tar.
                     let mtime = below.map_or(0, |(_, stat)| stat.mtime);
-                    let values = Finish { owner: Some(owner), owners: self.owners, mode: Some(mode), atime: mtime, mtime, xattrs: &xattrs };
+                    let values = Finish {
+                        owner: Some(owner),
+                        owners: self.owners,
+                        mode: Some(mode),
+                        atime: mtime,
+                        mtime,
+                        xattrs: &xattrs,
+                    };
                     finish(fd.as_fd(), part, &values, &shown)?;
                     if self.overlay.is_some() {
                         self.dirs.insert(at.clone(), mtime);
@@ -350,7 +366,8 @@ fn name_entry(path: &[u8], error: Error) -> Error {
 fn write_file<R: Read>(parent: &OwnedFd, name: &[u8], entry: &TarEntry, reader: &mut TarReader<R>) -> Result<()> {
     let shown = owned(name);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let fd = rustix::fs::openat(parent, os(name), flags, Mode::from_raw_mode(0o600)).map_err(|e| Error::io("create", &shown, e))?;
+    let fd = rustix::fs::openat(parent, os(name), flags, Mode::from_raw_mode(0o600))
+        .map_err(|e| Error::io("create", &shown, e))?;
     let mut file = File::from(fd);
     let failed = |e| Error::io("write", &shown, e);
     let Some((map, size)) = &entry.sparse else {

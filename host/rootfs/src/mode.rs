@@ -160,11 +160,26 @@ mod tests {
     #[test]
     fn octal_and_symbolic() {
         for (text, from, is_dir, want) in [
-            ("755", 0o644, false, 0o755), ("0644", 0o777, false, 0o644), ("4755", 0, false, 0o4755), ("u+x", 0o644, false, 0o744),
-            ("a=r", 0o755, false, 0o444), ("go=", 0o755, false, 0o700), ("u=rwx,go=rx", 0o600, false, 0o755), ("+x", 0o644, false, 0o755),
-            ("a+X", 0o644, false, 0o644), ("a+X", 0o644, true, 0o755), ("a+X", 0o744, false, 0o755), ("g=u", 0o640, false, 0o660),
-            ("go=u-w", 0o700, false, 0o755), ("u+s", 0o755, false, 0o4755), ("+t", 0o755, true, 0o1755), ("o+t", 0o755, true, 0o755),
-            ("a-x", 0o755, false, 0o644), ("u=rwX,go=rX", 0o600, false, 0o644), ("u=rwX,go=rX", 0o600, true, 0o755), ("g-s", 0o2755, true, 0o755),
+            ("755", 0o644, false, 0o755),
+            ("0644", 0o777, false, 0o644),
+            ("4755", 0, false, 0o4755),
+            ("u+x", 0o644, false, 0o744),
+            ("a=r", 0o755, false, 0o444),
+            ("go=", 0o755, false, 0o700),
+            ("u=rwx,go=rx", 0o600, false, 0o755),
+            ("+x", 0o644, false, 0o755),
+            ("a+X", 0o644, false, 0o644),
+            ("a+X", 0o644, true, 0o755),
+            ("a+X", 0o744, false, 0o755),
+            ("g=u", 0o640, false, 0o660),
+            ("go=u-w", 0o700, false, 0o755),
+            ("u+s", 0o755, false, 0o4755),
+            ("+t", 0o755, true, 0o1755),
+            ("o+t", 0o755, true, 0o755),
+            ("a-x", 0o755, false, 0o644),
+            ("u=rwX,go=rX", 0o600, false, 0o644),
+            ("u=rwX,go=rX", 0o600, true, 0o755),
+            ("g-s", 0o2755, true, 0o755),
         ] {
             assert_eq!(ModeChange::parse(text).unwrap().apply(from, is_dir), want, "{text} on {from:o}");
         }

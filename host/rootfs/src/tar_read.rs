@@ -54,7 +54,8 @@ pub(crate) struct TarReader<R> {
 
 impl<R: Read> TarReader<R> {
     pub(crate) fn new(reader: R) -> Self {
-        let limits = Limits { max_metadata_size: MAX_METADATA, max_path_len: Some(libc::PATH_MAX as u32), ..Limits::default() };
+        let limits =
+            Limits { max_metadata_size: MAX_METADATA, max_path_len: Some(libc::PATH_MAX as u32), ..Limits::default() };
         let mut parser = Parser::new(limits);
         parser.set_allow_empty_path(true);
         // The parser refuses times before 1970; `convert` reads times itself and refuses the values that matter.
@@ -218,7 +219,9 @@ fn convert(
     // PAX times have fractions, and may lie before 1970.
     let mtime = entry
         .pax
-        .and_then(|pax| PaxExtensions::new(pax).filter_map(std::result::Result::ok).filter(|e| e.key_bytes() == b"mtime").last())
+        .and_then(|pax| {
+            PaxExtensions::new(pax).filter_map(std::result::Result::ok).filter(|e| e.key_bytes() == b"mtime").last()
+        })
         .and_then(|e| pax_time(e.value_bytes()))
         .unwrap_or_else(|| i64::try_from(entry.mtime).unwrap_or(0).saturating_mul(1_000_000_000));
     Ok(TarEntry {

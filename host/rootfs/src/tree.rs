@@ -85,7 +85,9 @@ impl Tree {
         })?;
         match failed {
             Some(error) => Err(error),
-            None => Ok(Self { inner: Arc::new(Inner { root: Some(root), is_context: true, cache, top: Mutex::new(top) }) }),
+            None => {
+                Ok(Self { inner: Arc::new(Inner { root: Some(root), is_context: true, cache, top: Mutex::new(top) }) })
+            }
         }
     }
 
@@ -249,12 +251,10 @@ fn insert(top: &mut Node, root: &Root, path: &[u8], stat: &Stat) -> Result<()> {
     for part in parents {
         node = node.children.get_or_insert_default().entry(part.to_vec()).or_default();
     }
-    let link = if stat.is_symlink() {
-        bytes(&root.read_link(owned(&join(b"/", path)))?).to_vec()
-    } else {
-        Vec::new()
-    };
+    let link = if stat.is_symlink() { bytes(&root.read_link(owned(&join(b"/", path)))?).to_vec() } else { Vec::new() };
     let children = stat.is_dir().then(BTreeMap::new);
-    node.children.get_or_insert_default().insert(name.to_vec(), Node { stat: Some(stat.clone()), link, children, own: None, whole: None });
+    node.children
+        .get_or_insert_default()
+        .insert(name.to_vec(), Node { stat: Some(stat.clone()), link, children, own: None, whole: None });
     Ok(())
 }

@@ -60,7 +60,8 @@ pub(crate) fn visit(root: &Root, filter: &Filter, mut tell: impl FnMut(&[u8], &S
     let fd = root.open_dir(b"/")?;
     let todo = reversed(root::names(&fd, &owned(b"/"))?);
     let (none, nothing) = (MatchInfo::default(), MatchInfo::default());
-    let mut levels = vec![Level { fd, path: Vec::new(), stat: None, told: true, todo, include: none, exclude: nothing }];
+    let mut levels =
+        vec![Level { fd, path: Vec::new(), stat: None, told: true, todo, include: none, exclude: nothing }];
     while let Some(level) = levels.last_mut() {
         let Some(name) = level.todo.pop() else {
             levels.pop();
@@ -112,11 +113,21 @@ pub(crate) fn visit(root: &Root, filter: &Filter, mut tell: impl FnMut(&[u8], &S
                 Ok(fd) => fd,
                 // Gone meanwhile, or not to be read and not wanted either.
                 Err(error) if error.is_not_found() => continue,
-                Err(Error::Io { source, .. }) if skip && source.kind() == std::io::ErrorKind::PermissionDenied => continue,
+                Err(Error::Io { source, .. }) if skip && source.kind() == std::io::ErrorKind::PermissionDenied => {
+                    continue;
+                }
                 Err(error) => return Err(error),
             };
             let todo = reversed(root::names(&fd, &shown)?);
-            levels.push(Level { fd, path, stat: Some(stat), told: !skip, todo, include: include_info, exclude: exclude_info });
+            levels.push(Level {
+                fd,
+                path,
+                stat: Some(stat),
+                told: !skip,
+                todo,
+                include: include_info,
+                exclude: exclude_info,
+            });
         }
     }
     Ok(())
@@ -236,7 +247,8 @@ fn drop_covered(paths: impl Iterator<Item = String>) -> Option<Vec<String>> {
         if path == "." {
             return None;
         }
-        let covered = kept.last().is_some_and(|last| path.strip_prefix(last.as_str()).is_some_and(|rest| rest.starts_with('/')));
+        let covered =
+            kept.last().is_some_and(|last| path.strip_prefix(last.as_str()).is_some_and(|rest| rest.starts_with('/')));
         if !covered {
             kept.push(path);
         }

@@ -50,8 +50,10 @@ fn destinations_that_exist() {
     assert!(matches!(run("/sub", "/x", |d| file(d, "x", "")), Err(Error::NotDirectory { .. })));
     assert!(matches!(run("/a.txt", "/x", |d| subdir(d, "x/a.txt")), Err(Error::DirectoryInTheWay { .. })));
     // A link at the destination leads on, also to what is not there yet, and never out.
-    assert_eq!(run("/a.txt", "/x/f", |d| link(d, "/y", "x")).unwrap(), ["l x -> /y", "d755 y", "f644 y/f = A"]
-        .into_iter().map(String::from).collect::<Vec<_>>());
+    assert_eq!(
+        run("/a.txt", "/x/f", |d| link(d, "/y", "x")).unwrap(),
+        ["l x -> /y", "d755 y", "f644 y/f = A"].into_iter().map(String::from).collect::<Vec<_>>()
+    );
     let forced = Copy { always_replace: true, ..copy_options("/a.txt", "/x") };
     assert_eq!(check(forced, |d| subdir(d, "x/a.txt/old")).unwrap(), ["d755 x", "f644 x/a.txt = A"]);
 }
@@ -71,7 +73,10 @@ fn what_is_missing() {
 fn include_and_exclude() {
     let nothing = |_: &Path| {};
     let options = Copy { exclude: vec!["*.txt".into(), "*link".into()], ..copy_options("/", "/x/") };
-    assert_eq!(check(options, nothing).unwrap(), ["d755 x", "d755 x/sub", "f644 x/sub/c = C", "d755 x/sub/deep", "f644 x/sub/deep/d = D"]);
+    assert_eq!(
+        check(options, nothing).unwrap(),
+        ["d755 x", "d755 x/sub", "f644 x/sub/c = C", "d755 x/sub/deep", "f644 x/sub/deep/d = D"]
+    );
     let options = Copy { include: vec!["sub/deep/d".into()], ..copy_options("/", "/x/") };
     assert_eq!(check(options, nothing).unwrap(), ["d755 x", "d755 x/sub", "d755 x/sub/deep", "f644 x/sub/deep/d = D"]);
     let options = Copy { exclude: vec!["**".into(), "!sub/c".into()], ..copy_options("/", "/x/") };

@@ -2,7 +2,8 @@
 use std::fs;
 
 use rhost_rootfs::{
-    Apply, Error, Last, OverlayXattrs, OwnerPolicy, Rm, Source, apply_layer, copy, mkdir_all, mkfile, rm, unpack_archive,
+    Apply, Error, Last, OverlayXattrs, OwnerPolicy, Rm, Source, apply_layer, copy, mkdir_all, mkfile, rm,
+    unpack_archive,
 };
 
 use crate::support::{Archive, copy_options, dir, file, link, list, privileged};
@@ -119,7 +120,8 @@ fn random_bytes_never_panic() {
         }
         // Checksums made right again, so that the values behind them are reached.
         for block in [0, 512, 1536, 2048] {
-            let sum: u64 = (0..512).map(|i| if (148..156).contains(&i) { 32 } else { u64::from(bytes[block + i]) }).sum();
+            let sum: u64 =
+                (0..512).map(|i| if (148..156).contains(&i) { 32 } else { u64::from(bytes[block + i]) }).sum();
             bytes[block + 148..block + 156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
         }
         let _ = layer(&bytes);

@@ -5,7 +5,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use rhost_llb::{DiffId, Digest};
-use rhost_rootfs::{Applied, Apply, LayerOptions, OverlayXattrs, OwnerPolicy, Root, apply_layer, write_layer, write_layer_over};
+use rhost_rootfs::{
+    Applied, Apply, LayerOptions, OverlayXattrs, OwnerPolicy, Root, apply_layer, write_layer, write_layer_over,
+};
 use rustix::fs::{FileType, Mode, XattrFlags};
 
 use crate::support::{Archive, copy_options, dir, file, link, list, privileged, subdir};
@@ -69,7 +71,13 @@ fn whiteouts_become_marks_and_back() {
     if !privileged("whiteouts_become_marks_and_back") {
         return;
     }
-    let tar = Archive::default().dir("d").file("d/.wh..wh..opq", "").file("d/new", "n").file(".wh.gone", "").file("e/.wh.x", "").end();
+    let tar = Archive::default()
+        .dir("d")
+        .file("d/.wh..wh..opq", "")
+        .file("d/new", "n")
+        .file(".wh.gone", "")
+        .file("e/.wh.x", "")
+        .end();
     let (tmp, root) = dir();
     apply(&tar, &root, &[]);
     let gone = fs::symlink_metadata(tmp.path().join("gone")).unwrap();
@@ -220,7 +228,9 @@ fn gnu_tar_agrees() {
         done.stdout
     };
     // Theirs, with each sparse format, read by us.
-    for format in [&["--format=gnu"][..], &["--format=pax", "--sparse-version=1.0"], &["--format=pax", "--sparse-version=0.1"]] {
+    for format in
+        [&["--format=gnu"][..], &["--format=pax", "--sparse-version=1.0"], &["--format=pax", "--sparse-version=0.1"]]
+    {
         let tar = run(&[&["-cS"], format, &["-f", "-", "."]].concat(), tmp.path());
         let (out, copy) = dir();
         apply(&tar, &copy, &[]);
@@ -249,7 +259,13 @@ fn add_unpacks_compressed_archives_and_copies_the_rest() {
     xz.write_all(&tar).unwrap();
     let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
     bzip2.write_all(&tar).unwrap();
-    let packed = [tar.clone(), gzip.clone(), xz.finish().unwrap(), bzip2.finish().unwrap(), zstd::encode_all(&tar[..], 1).unwrap()];
+    let packed = [
+        tar.clone(),
+        gzip.clone(),
+        xz.finish().unwrap(),
+        bzip2.finish().unwrap(),
+        zstd::encode_all(&tar[..], 1).unwrap(),
+    ];
     for (at, bytes) in packed.iter().enumerate() {
         let (src, from) = dir();
         fs::write(src.path().join("archive"), bytes).unwrap();

@@ -16,7 +16,14 @@ fn making() {
     symlink(&root, "../anything", "/real/s", None, None, EXACT).unwrap();
     assert_eq!(
         list(tmp.path()),
-        ["l alias -> /real", "d750 real", "d750 real/a", "d750 real/a/b", "f600 real/f = two", "l real/s -> ../anything"]
+        [
+            "l alias -> /real",
+            "d750 real",
+            "d750 real/a",
+            "d750 real/a/b",
+            "f600 real/f = two",
+            "l real/s -> ../anything"
+        ]
     );
     assert!(mkdir(&root, "/no/parent", 0o755, None, None, EXACT).unwrap_err().is_not_found());
     assert!(mkfile(&root, "/real/a", b"", 0o644, None, None, EXACT).is_err());

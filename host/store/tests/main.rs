@@ -1,3 +1,3 @@
 //! The store as its callers see it: several handles and processes on one directory, damage of every kind of file.
-mod support;
 mod suite;
+mod support;

@@ -186,7 +186,8 @@ fn cache_records_outlive_the_store_and_die_with_their_snapshot() {
 
 #[test]
 fn damaged_records_are_set_aside() {
-    for damage in [&b"this is no database, it only looks like one file"[..], b"", b"SQLite format 3\0 and then rubbish"] {
+    for damage in [&b"this is no database, it only looks like one file"[..], b"", b"SQLite format 3\0 and then rubbish"]
+    {
         let (dir, store) = store();
         let digest = store.put_blob(b"kept").unwrap();
         layer(&store, None, "x");
