@@ -1,12 +1,70 @@
-//! The jobs that put the others together: demo, test, build, bench.
-use std::ffi::OsString;
-use std::path::PathBuf;
+//! The jobs that put the others together: demo, test, build.
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
 
 use crate::setup::{self, run};
 use crate::{peers, tidy, wasm};
+
+/// Builds `tests/scenarios/demo` with rhost twice and runs the image.
+pub fn demo() -> Result<()> {
+    setup::install(setup::DEMO_PACKAGES)?;
+    let binary = build()?;
+    let path = path_with(&[])?;
+    eprintln!("xtask: base images from Debian packages, served by a registry on loopback");
+    let registry = rhost_kit::Registry::start()?;
+    registry.push(&rhost_kit::busybox()?, "library/busybox:latest")?;
+    registry.push(&rhost_kit::debian()?, "library/debian:bookworm")?;
+    let host = rhost_kit::TestHost::with_binary(binary)?;
+    host.mirror_docker_io(registry.address())?;
+    let context = tests_dir().join("scenarios/demo");
+    for round in ["first", "second"] {
+        eprintln!("\n$ rhost build -t wordfreq {}    # the {round} time", context.display());
+        run(host.command(["build", "-t", "wordfreq", "--progress", "plain"]).arg(&context))?;
+    }
+    eprintln!("\n$ rhost images");
+    run(&mut host.command(["images"]))?;
+    let archive = host.dir().join("wordfreq.tar");
+    run(host.command(["save", "--format", "oci", "-o"]).arg(&archive).arg("wordfreq"))?;
+    run_image(&archive, host.dir(), &path)
+}
+
+/// Runs the image of an OCI archive: skopeo and umoci lay it out, runc runs it, in a user namespace where we are no root.
+fn run_image(archive: &Path, work: &Path, path: &OsStr) -> Result<()> {
+    let (layout, bundle) = (work.join("layout"), work.join("bundle"));
+    let tool = |name: &str| {
+        let mut command = Command::new(name);
+        command.env("PATH", path);
+        command
+    };
+    let from = format!("oci-archive:{}", archive.display());
+    run(tool("skopeo").args(["copy", "--quiet", &from, &format!("oci:{}:demo", layout.display())]))?;
+    let rootless = !rhost_kit::is_root();
+    let mut unpack = tool("umoci");
+    unpack.args(["unpack", "--image", &format!("{}:demo", layout.display())]);
+    if rootless {
+        unpack.arg("--rootless");
+    }
+    run(unpack.arg(&bundle))?;
+    let file = bundle.join("config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file)?)?;
+    config["process"]["terminal"] = false.into();
+    fs::write(&file, serde_json::to_vec(&config)?)?;
+    eprintln!("\n$ runc run demo    # the image, outside rhost");
+    run(tool("runc")
+        .arg("--root")
+        .arg(work.join("runc"))
+        .args(["run", "--bundle"])
+        .arg(&bundle)
+        .arg(format!("demo-{}", std::process::id())))
+}
+
+fn tests_dir() -> PathBuf {
+    tidy::root().join("tests")
+}
 
 /// Sets up what is missing and runs every test; `filters` go to `cargo test`.
 pub fn test(filters: &[String]) -> Result<()> {
@@ -34,7 +92,11 @@ pub fn build() -> Result<PathBuf> {
 
 fn path_with(directories: &[PathBuf]) -> Result<OsString> {
     let old = std::env::var_os("PATH").unwrap_or_default();
-    let all = directories.iter().cloned().chain(std::env::split_paths(&old)).chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]);
+    let all = directories
+        .iter()
+        .cloned()
+        .chain(std::env::split_paths(&old))
+        .chain([PathBuf::from("/usr/sbin"), PathBuf::from("/sbin")]);
     std::env::join_paths(all).context("putting the peers on PATH")
 }
 

@@ -32,7 +32,9 @@ tool (
 pub fn cache() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME").filter(|v| !v.is_empty()) {
         Some(dir) => PathBuf::from(dir),
-        None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache")
+        }
     };
     Ok(base.join("rhost"))
 }
@@ -74,7 +76,11 @@ fn buildkit(dir: &Path) -> Result<()> {
     let module = dir.join("module");
     fs::create_dir_all(&module)?;
     fs::write(module.join("go.mod"), BUILDKIT_MODULE)?;
-    run(Command::new("go").args(["build", "-mod=mod", "-o"]).arg(format!("{}/", dir.display())).arg("tool").current_dir(&module))?;
+    run(Command::new("go")
+        .args(["build", "-mod=mod", "-o"])
+        .arg(format!("{}/", dir.display()))
+        .arg("tool")
+        .current_dir(&module))?;
     fs::remove_dir_all(&module).context("removing the module")
 }
 

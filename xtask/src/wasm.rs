@@ -155,7 +155,9 @@ fn linker() -> Result<PathBuf> {
 /// A cargo into which nothing of the cargo that runs us leaks.
 fn cargo() -> Command {
     let mut command = Command::new("cargo");
-    for name in ["RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "CARGO_TARGET_DIR"] {
+    for name in
+        ["RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER", "CARGO_TARGET_DIR"]
+    {
         command.env_remove(name);
     }
     command

@@ -9,7 +9,8 @@ use rhost_sdk::llb::{self, CopyAction, CopyFlags, FileAccess, Identity};
 use rhost_sdk::{Error, Invocation, Metadata, Outcome, Position, SourceMap, State, context, images, report, solve};
 
 use crate::convert::graph::{
-    Access, Copy, Exec, File, FileAction, Graph, Meta, MountKind, Network, NodeId, Op, Output, Owner, Platform, Range, Sharing, User,
+    Access, Copy, Exec, File, FileAction, Graph, Meta, MountKind, Network, NodeId, Op, Output, Owner, Platform, Range,
+    Sharing, User,
 };
 use crate::convert::{self, Built, ConvertError};
 use crate::host::{Host, HostError, ImageConfigRequest, ResolveMode, ResolvedImage, Ticket, Warning};
@@ -20,7 +21,8 @@ rhost_sdk::frontend!(build);
 const LANGUAGE: &str = "Dockerfile";
 
 fn build(invocation: Invocation) -> Result<Outcome, Error> {
-    let host = Guest { invocation, pending: RefCell::default(), warnings: RefCell::default(), file: RefCell::default() };
+    let host =
+        Guest { invocation, pending: RefCell::default(), warnings: RefCell::default(), file: RefCell::default() };
     let built = convert::build(&host);
     let answer = match &built {
         Ok(built) => host.outcome(built),

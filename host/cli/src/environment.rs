@@ -3,7 +3,9 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rhost_engine::{BuildError, CredentialSource, DockerConfig, EngineOptions, HelperEnvironment, Kind, Proxies, Settings};
+use rhost_engine::{
+    BuildError, CredentialSource, DockerConfig, EngineOptions, HelperEnvironment, Kind, Proxies, Settings,
+};
 use rhost_exec::UserNamespace;
 
 use crate::arguments::Arguments;
@@ -20,7 +22,8 @@ fn xdg(name: &str, below_home: &str) -> Result<PathBuf, BuildError> {
         return Ok(directory.join("rhost"));
     }
     let home = variable("HOME").ok_or_else(|| {
-        BuildError::new(Kind::Request, format!("neither {name} nor HOME is set")).hint("name a directory with --root, a file with --config")
+        BuildError::new(Kind::Request, format!("neither {name} nor HOME is set"))
+            .hint("name a directory with --root, a file with --config")
     })?;
     Ok(PathBuf::from(home).join(below_home).join("rhost"))
 }

@@ -11,7 +11,7 @@ use rhost_llb::{Definition, Platform, VertexDigest};
 use rhost_registry::{Client, ClientOptions, CredentialSource, Proxies, Reference, RegistryConfig, pull_wasm};
 use rhost_rootfs::{OverlayXattrs, OwnerPolicy};
 use rhost_solver::{Event as SolverEvent, SolveError, Solver};
-use rhost_store::{DurableCache, Durability, ResultCodec, SnapshotId, Store, StoreOptions};
+use rhost_store::{Durability, DurableCache, ResultCodec, SnapshotId, Store, StoreOptions};
 
 use crate::config::Settings;
 use crate::error::{BuildError, Kind, Place};
@@ -113,8 +113,11 @@ impl Engine {
         let (_, outcome) = self.graph(request, events, NonZeroUsize::MIN).await?;
         match <[_; 1]>::try_from(outcome.targets) {
             Ok([target]) => Ok(target.definition),
-            Err(targets) => Err(BuildError::new(Kind::Request, format!("the build has {} results, one for each platform", targets.len()))
-                .hint("name one with --platform")),
+            Err(targets) => Err(BuildError::new(
+                Kind::Request,
+                format!("the build has {} results, one for each platform", targets.len()),
+            )
+            .hint("name one with --platform")),
         }
     }
 
@@ -181,7 +184,8 @@ impl Engine {
             pull: request.pull,
             findings: Mutex::default(),
         });
-        let frontend = shared.internal("[internal] load frontend", self.frontend(&request.frontend, &file, &text)).await?;
+        let frontend =
+            shared.internal("[internal] load frontend", self.frontend(&request.frontend, &file, &text)).await?;
         let invocation = invocation(request, file.clone(), contexts);
         let outcome = frontend.build(session.clone(), invocation, &Limits::HOSTILE).await;
         let outcome = outcome.map_err(|error| frontend_error(&session, &file, error))?;
@@ -211,7 +215,9 @@ impl Engine {
                 Ok((name, text, None))
             }
             BuildFile::Text(text) => {
-                let failed = |error: std::io::Error| BuildError::new(Kind::Store, format!("keeping the build file of stdin: {error}"));
+                let failed = |error: std::io::Error| {
+                    BuildError::new(Kind::Store, format!("keeping the build file of stdin: {error}"))
+                };
                 let held = TemporaryDirectory::new(self.store.root()).map_err(failed)?;
                 std::fs::write(held.0.join("Dockerfile"), text).map_err(failed)?;
                 locals.insert("dockerfile".into(), held.0.clone());
@@ -231,7 +237,9 @@ impl Engine {
             FrontendChoice::Image(reference) => self.pull_frontend(reference).await?,
             FrontendChoice::BySyntaxLine => match crate::syntax::syntax_of(text) {
                 None => ("dockerfile".to_owned(), self.options.stock_frontend.to_vec()),
-                Some((syntax, _)) if is_stock(&syntax) => ("dockerfile".to_owned(), self.options.stock_frontend.to_vec()),
+                Some((syntax, _)) if is_stock(&syntax) => {
+                    ("dockerfile".to_owned(), self.options.stock_frontend.to_vec())
+                }
                 Some((syntax, line)) => self.pull_frontend(&syntax).await.map_err(|mut error| {
                     error.place = Some(Place {
                         file: file.to_owned(),
@@ -243,14 +251,18 @@ impl Engine {
                 })?,
             },
         };
-        let engine = rhost_frontend::Engine::new(Allocation::OnDemand).map_err(|error| BuildError::new(Kind::Frontend, error))?;
+        let engine = rhost_frontend::Engine::new(Allocation::OnDemand)
+            .map_err(|error| BuildError::new(Kind::Frontend, error))?;
         let compiler = Compiler {
             cache: self.store.root().join("guests-v1"),
             command: self.options.compiler.0.clone(),
             arguments: self.options.compiler.1.clone(),
             limits: CompileLimits::default(),
         };
-        engine.compile(&name, &bytes, &compiler).await.map_err(|error: LoadError| BuildError::new(Kind::Frontend, error))
+        engine
+            .compile(&name, &bytes, &compiler)
+            .await
+            .map_err(|error: LoadError| BuildError::new(Kind::Frontend, error))
     }
 
     async fn pull_frontend(&self, text: &str) -> Result<(String, Vec<u8>), BuildError> {
@@ -348,9 +360,8 @@ fn solve_error(error: SolveError) -> BuildError {
     let mut found = match error.0.downcast_ref::<OpFailure>() {
         Some(OpFailure::Registry(registry)) => registry_error(registry, message),
         Some(OpFailure::Store(_) | OpFailure::Overlay(_)) => BuildError::new(Kind::Store, message),
-        Some(OpFailure::Files(files)) if files.is_no_space() => {
-            BuildError::new(Kind::Store, message).hint("free some space on the file system that holds the store (--root)")
-        }
+        Some(OpFailure::Files(files)) if files.is_no_space() => BuildError::new(Kind::Store, message)
+            .hint("free some space on the file system that holds the store (--root)"),
         _ => BuildError::new(Kind::Build, message),
     };
     found.vertex = Some(vertex);

@@ -4,14 +4,14 @@ use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 
 use jiff::Timestamp;
+use oci_spec::image::Descriptor;
 use rhost_export::{
-    AssembleOptions, Assembled, BlobSink, BlobSource, BlobWriter, BuiltImage, Compressor, ImageName, ImageOutput, LayerBlob,
-    LayerKind, LayerMeta, LayerSource, LocalOutput, Output, PlatformTree, Stop, assemble, export_local, export_tar, image_id,
-    metadata_json, write_docker_tar, write_oci_dir, write_oci_tar, write_to,
+    AssembleOptions, Assembled, BlobSink, BlobSource, BlobWriter, BuiltImage, Compressor, ImageName, ImageOutput,
+    LayerBlob, LayerKind, LayerMeta, LayerSource, LocalOutput, Output, PlatformTree, Stop, assemble, export_local,
+    export_tar, image_id, metadata_json, write_docker_tar, write_oci_dir, write_oci_tar, write_to,
 };
 use rhost_frontend::Target;
 use rhost_llb::{BlobDigest, Digest};
-use oci_spec::image::Descriptor;
 use rhost_rootfs::{LayerOptions, Root, write_layer};
 use rhost_store::{BlobRecord, Store};
 
@@ -92,7 +92,8 @@ impl Exporter {
     pub fn new(store: &Store, request: &BuildRequest) -> Result<Self, BuildError> {
         let wrong = |error: &dyn std::fmt::Display| BuildError::new(Kind::Request, error);
         let texts = if request.outputs.is_empty() { vec!["type=image".to_owned()] } else { request.outputs.clone() };
-        let outputs = texts.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))?;
+        let outputs =
+            texts.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))?;
         let tags = request.tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<ImageName>, _>>();
         let epoch = match request.graph.build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
             None | Some("") => None,
@@ -232,7 +233,12 @@ impl Exporter {
     }
 
     /// Layers from the base up: those that are blobs already as they are, the others packed.
-    fn layers(&self, value: &Value, output: &ImageOutput, compressor: &Compressor) -> Result<Vec<LayerBlob>, OpFailure> {
+    fn layers(
+        &self,
+        value: &Value,
+        output: &ImageOutput,
+        compressor: &Compressor,
+    ) -> Result<Vec<LayerBlob>, OpFailure> {
         let id = match value {
             Value::Scratch => return Ok(Vec::new()),
             Value::Snapshot(id) => *id,
@@ -300,7 +306,9 @@ fn trees(shared: &Shared, results: &[Result1]) -> Result<Vec<PlatformTree>, OpFa
         .map(|result| {
             let root = match &result.value {
                 Value::Snapshot(id) => shared.view(*id)?,
-                Value::Context(tree) => tree.root().cloned().ok_or_else(|| OpFailure::NotYet("an empty result".into()))?,
+                Value::Context(tree) => {
+                    tree.root().cloned().ok_or_else(|| OpFailure::NotYet("an empty result".into()))?
+                }
                 Value::Scratch => {
                     let active = shared.store.prepare(None)?;
                     shared.view(active.commit()?)?

@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rhost_llb::Platform;
 use rhost_registry::{
-    BlobSink, BlobStore, Client, Descriptor, Error, ImageSource, OciLayout, RawManifest, Reference, ResolvedImage, resolve,
+    BlobSink, BlobStore, Client, Descriptor, Error, ImageSource, OciLayout, RawManifest, Reference, ResolvedImage,
+    resolve,
 };
 use rhost_store::{BlobWriter, MAX_READ, Store};
 
@@ -60,8 +61,11 @@ impl Images {
         self.once((image.to_string(), platform.clone(), fresh), async {
             let own = OwnImages(self.store.clone());
             let named = fresh == Freshness::Default && own.knows(&image);
-            let source: Arc<dyn ImageSource> =
-                if named { Arc::new(own) } else { Arc::new(Kept { inner: self.client.clone(), store: self.store.clone() }) };
+            let source: Arc<dyn ImageSource> = if named {
+                Arc::new(own)
+            } else {
+                Arc::new(Kept { inner: self.client.clone(), store: self.store.clone() })
+            };
             let image = resolve(&*source, &image, platform).await?;
             Ok(Found { image: Arc::new(image), source })
         })
@@ -88,7 +92,11 @@ impl Images {
         Kept { inner: self.client.clone(), store: self.store.clone() }
     }
 
-    async fn once(&self, question: Question, work: impl Future<Output = Result<Found, OpFailure>>) -> Result<Found, OpFailure> {
+    async fn once(
+        &self,
+        question: Question,
+        work: impl Future<Output = Result<Found, OpFailure>>,
+    ) -> Result<Found, OpFailure> {
         let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(question).or_default().clone();
         answer.get_or_try_init(|| work).await.cloned()
     }

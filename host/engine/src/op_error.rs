@@ -99,7 +99,9 @@ impl OpFailure {
 ///
 /// # Errors
 /// Those of `work`; a panic of it.
-pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, OpFailure> + Send + 'static) -> Result<T, OpFailure> {
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, OpFailure> + Send + 'static,
+) -> Result<T, OpFailure> {
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
         Err(error) => Err(OpFailure::Worker(error.to_string())),

@@ -2,7 +2,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rhost_export::{Assembled, Descriptor, Destination, ImageManifest, ImageName, write_docker_tar, write_oci_tar, write_to};
+use rhost_export::{
+    Assembled, Descriptor, Destination, ImageManifest, ImageName, write_docker_tar, write_oci_tar, write_to,
+};
 use rhost_llb::BlobDigest;
 use rhost_store::{ImageRecord, MAX_READ};
 
@@ -16,7 +18,8 @@ impl Engine {
     /// # Errors
     /// A blob is missing, several platforms in a docker archive, or the destination cannot be written.
     pub fn save(&self, image: &ImageRecord, format: &str, path: Option<&Path>) -> Result<(), BuildError> {
-        let failed = |error: &dyn std::fmt::Display| BuildError::new(Kind::Store, format!("saving `{}`: {error}", image.name));
+        let failed =
+            |error: &dyn std::fmt::Display| BuildError::new(Kind::Store, format!("saving `{}`: {error}", image.name));
         let digest: BlobDigest = image.descriptor.digest().to_string().parse().map_err(|error| failed(&error))?;
         let mut blobs = BTreeMap::new();
         let (mut manifests, mut config) = (Vec::new(), None);
@@ -27,7 +30,8 @@ impl Engine {
             blobs.insert(digest, bytes.len() as u64);
             let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|error| failed(&error))?;
             if let Some(entries) = value.get("manifests").and_then(|list| list.as_array()) {
-                let digests = entries.iter().filter_map(|entry| entry.get("digest")?.as_str()?.parse::<BlobDigest>().ok());
+                let digests =
+                    entries.iter().filter_map(|entry| entry.get("digest")?.as_str()?.parse::<BlobDigest>().ok());
                 waiting.extend(digests);
                 continue;
             }

@@ -3,8 +3,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use rhost_frontend::{
-    ByteRange, Diagnostic, FileKind, FileStat, FrontendHost, HostError, ImageQuery, Level, Report, ResolveMode, ResolvedImage,
-    Severity, SolvedTree,
+    ByteRange, Diagnostic, FileKind, FileStat, FrontendHost, HostError, ImageQuery, Level, Report, ResolveMode,
+    ResolvedImage, Severity, SolvedTree,
 };
 use rhost_llb::{Definition, Graph as LlbGraph, Limits};
 use rhost_rootfs::{Kind as FileType, Last, Root, Stat, glob_match};
@@ -36,7 +36,8 @@ impl Session {
     /// # Errors
     /// A definition that is not valid, or asks for what rhost cannot do, with its place in the build file.
     pub fn load(&self, definition: &Definition) -> Result<(Arc<LlbGraph>, Graph<Value>, Edge), BuildError> {
-        let wrong = |error: &dyn std::fmt::Display| BuildError::new(Kind::Frontend, format!("the frontend's graph: {error}"));
+        let wrong =
+            |error: &dyn std::fmt::Display| BuildError::new(Kind::Frontend, format!("the frontend's graph: {error}"));
         let graph = LlbGraph::load(definition, &Limits::HOSTILE).map_err(|error| wrong(&error))?;
         {
             let mut known = self.shared.vertices.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,10 +62,12 @@ impl Session {
             && let Some(info) = usize::try_from(location.source_index).ok().and_then(|index| graph.infos().get(index))
         {
             let lines = location.ranges.iter().flat_map(|range| {
-                let line = |position: &Option<rhost_llb::Position>| position.as_ref().map_or(0, |p| p.line.max(0) as u32);
+                let line =
+                    |position: &Option<rhost_llb::Position>| position.as_ref().map_or(0, |p| p.line.max(0) as u32);
                 [line(&range.start), line(&range.end)]
             });
-            let (first, last) = lines.filter(|line| *line > 0).fold((u32::MAX, 0), |(a, b), line| (a.min(line), b.max(line)));
+            let (first, last) =
+                lines.filter(|line| *line > 0).fold((u32::MAX, 0), |(a, b), line| (a.min(line), b.max(line)));
             if last > 0 {
                 error.place = Some(Place {
                     file: info.filename.clone(),
@@ -79,7 +82,8 @@ impl Session {
 
     fn local(&self, context: &str) -> Result<Root, HostError> {
         let directory = self.shared.locals.get(context);
-        let directory = directory.ok_or_else(|| HostError::NotFound(format!("there is no local context `{context}`")))?;
+        let directory =
+            directory.ok_or_else(|| HostError::NotFound(format!("there is no local context `{context}`")))?;
         Root::open(directory).map_err(host_error)
     }
 }
@@ -155,7 +159,9 @@ fn read_dir(root: &Root, path: &str, pattern: Option<&str>) -> Result<Vec<FileSt
     Ok(entries)
 }
 
-async fn on_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, HostError> + Send + 'static) -> Result<T, HostError> {
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, HostError> + Send + 'static,
+) -> Result<T, HostError> {
     tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(HostError::Failed(error.to_string())))
 }
 
@@ -165,7 +171,13 @@ impl FrontendHost for Session {
         self.shared.locals.keys().cloned().collect()
     }
 
-    async fn read_file(&self, context: &str, path: &str, range: Option<ByteRange>, limit: u64) -> Result<Vec<u8>, HostError> {
+    async fn read_file(
+        &self,
+        context: &str,
+        path: &str,
+        range: Option<ByteRange>,
+        limit: u64,
+    ) -> Result<Vec<u8>, HostError> {
         let (root, path) = (self.local(context)?, path.to_owned());
         on_thread(move || read_file(&root, &path, range, limit)).await
     }
@@ -181,8 +193,10 @@ impl FrontendHost for Session {
     }
 
     async fn resolve_image(&self, query: ImageQuery) -> Result<ResolvedImage, HostError> {
-        let name = query.progress_name.clone().unwrap_or_else(|| format!("[internal] load metadata for {}", query.reference));
-        let fresh = if self.pull || query.mode == ResolveMode::ForcePull { Freshness::Pull } else { Freshness::Default };
+        let name =
+            query.progress_name.clone().unwrap_or_else(|| format!("[internal] load metadata for {}", query.reference));
+        let fresh =
+            if self.pull || query.mode == ResolveMode::ForcePull { Freshness::Pull } else { Freshness::Default };
         let found = self.shared.internal(&name, async {
             let (reference, layout) = match query.reference.strip_prefix("oci-layout://") {
                 Some(rest) => (rest, Some(query.store.clone().unwrap_or_else(|| layout_name(rest)))),

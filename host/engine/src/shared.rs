@@ -44,7 +44,10 @@ impl Shared {
     /// The name of `vertex`, as progress shows it.
     pub fn vertex(&self, vertex: VertexDigest) -> VertexInfo {
         let known = self.vertices.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&vertex).cloned().unwrap_or_else(|| VertexInfo { name: vertex.to_string().into(), inputs: Vec::new() })
+        known
+            .get(&vertex)
+            .cloned()
+            .unwrap_or_else(|| VertexInfo { name: vertex.to_string().into(), inputs: Vec::new() })
     }
 
     /// Runs `work` as a step of its own in the progress, outside the graph.

@@ -1,3 +1,4 @@
+//! Limits of steps: ulimits, cgroups.
 use std::time::Instant;
 
 use rhost_exec::{Emulator, Resources, Step, Ulimit};

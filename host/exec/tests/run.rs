@@ -1,3 +1,4 @@
+//! Steps that run: output, exit codes, mounts, users.
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};

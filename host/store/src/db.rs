@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS images (name TEXT PRIMARY KEY, descriptor TEXT NOT NU
 CREATE TABLE IF NOT EXISTS cache_links (
     origin BLOB NOT NULL, input INTEGER NOT NULL, output BLOB NOT NULL, selector BLOB NOT NULL, key BLOB NOT NULL,
     PRIMARY KEY (origin, input, output, selector, key)) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS cache_link_keys ON cache_links (key);
 CREATE TABLE IF NOT EXISTS cache_results (key BLOB PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (
     kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
@@ -282,6 +283,8 @@ impl Db {
 
     pub(crate) fn save_cache(&self, kind: &str, key: Digest, links: &[LinkRow], value: &[u8]) -> Result<()> {
         self.write(|t| {
+            // Links of an earlier result would lead its content to this one.
+            t.prepare_cached("DELETE FROM cache_links WHERE key = ?1")?.execute([key.as_raw()])?;
             let mut insert = t.prepare_cached(
                 "INSERT OR IGNORE INTO cache_links (origin, input, output, selector, key) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?;

@@ -1,3 +1,4 @@
 //! Tests that need several rooms at once, in one binary.
 
+mod build;
 mod dockerfile;

@@ -13,7 +13,8 @@ const PAIRS: [(&str, &str); 2] = [("rustc-web", "rust-web-src"), ("rustc", "rust
 /// The toolchain made before, if it is whole.
 pub fn cached() -> Result<Option<Toolchain>> {
     let Ok(entries) = std::fs::read_dir(home()?) else { return Ok(None) };
-    let mut wrappers: Vec<PathBuf> = entries.flatten().map(|entry| entry.path().join("rustc")).filter(|path| path.exists()).collect();
+    let mut wrappers: Vec<PathBuf> =
+        entries.flatten().map(|entry| entry.path().join("rustc")).filter(|path| path.exists()).collect();
     wrappers.sort();
     match wrappers.into_iter().rev().find(|wrapper| has_std(wrapper)) {
         Some(rustc) => Ok(Some(Toolchain::Private { rustc, linker: linker()? })),
@@ -45,7 +46,9 @@ pub fn make() -> Result<Toolchain> {
 fn home() -> Result<PathBuf> {
     let cache = match std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()) {
         Some(cache) => PathBuf::from(cache),
-        None => PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache"),
+        None => {
+            PathBuf::from(std::env::var_os("HOME").context("neither XDG_CACHE_HOME nor HOME is set")?).join(".cache")
+        }
     };
     Ok(cache.join("rhost/wasm-toolchain"))
 }
@@ -79,13 +82,17 @@ fn choose(apt: &Path) -> Result<((&'static str, &'static str), String)> {
             let version = candidate(pair.0)?;
             (candidate(pair.1)? == version).then_some((pair, version))
         })
-        .context("apt offers no rustc together with the std source of the same version (wanted: rustc-web and rust-web-src)")
+        .context(
+            "apt offers no rustc together with the std source of the same version (wanted: rustc-web and rust-web-src)",
+        )
 }
 
 /// Downloads the pair and what it needs beyond what is installed, and unpacks all into `tree`.
 fn fetch(apt: &Path, pair: (&str, &str), tree: &Path) -> Result<()> {
-    let plan = stdout(apt_tool("apt-get", apt).args(["-s", "-y", "--no-install-recommends", "install", pair.0, pair.1]))?;
-    let mut packages: Vec<&str> = plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next()).collect();
+    let plan =
+        stdout(apt_tool("apt-get", apt).args(["-s", "-y", "--no-install-recommends", "install", pair.0, pair.1]))?;
+    let mut packages: Vec<&str> =
+        plan.lines().filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next()).collect();
     for package in [pair.0, pair.1] {
         // Already installed: download it all the same.
         if !packages.contains(&package) {

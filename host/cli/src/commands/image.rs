@@ -47,7 +47,8 @@ fn find(engine: &Engine, text: &str) -> Result<ImageRecord, BuildError> {
         image.name == text || Some(&image.name) == full.as_ref() || image.descriptor.digest().to_string() == text
     });
     found.ok_or_else(|| {
-        BuildError::new(Kind::Request, format!("there is no image `{text}` in the store")).hint("`rhost images` lists them")
+        BuildError::new(Kind::Request, format!("there is no image `{text}` in the store"))
+            .hint("`rhost images` lists them")
     })
 }
 

@@ -57,7 +57,8 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
     }
     let mut add_hosts = Vec::new();
     for text in &flags.add_host {
-        let (host, ip) = text.split_once(['=', ':']).ok_or_else(|| wrong(format!("--add-host {text}: wanted HOST:IP")))?;
+        let (host, ip) =
+            text.split_once(['=', ':']).ok_or_else(|| wrong(format!("--add-host {text}: wanted HOST:IP")))?;
         add_hosts.push((host.to_owned(), ip.trim_matches(['[', ']']).to_owned()));
     }
     Ok(GraphRequest {

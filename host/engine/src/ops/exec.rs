@@ -4,7 +4,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rhost_exec::{
-    Access, Emulator, ExitStatus, MountSource, Network, OutputStream, OverlayUpper, Security, Step, Tree as ExecTree, Ulimit,
+    Access, Emulator, ExitStatus, MountSource, Network, OutputStream, OverlayUpper, Security, Step, Tree as ExecTree,
+    Ulimit,
 };
 use rhost_llb::{Digest, ExecOp, Meta, Mount, MountType, NetMode, OpKind, Platform, ROOT_MOUNT, SecurityMode, Vertex};
 use rhost_rootfs::{Copy, CopyMode, Root, Source, copy};
@@ -102,13 +103,15 @@ struct Prepared {
 impl ExecStep {
     fn prepare(&self, inputs: &[Value]) -> Result<Prepared, OpFailure> {
         let store = &self.shared.store;
-        let input = |mount: &Mount| mount.input_index().and_then(|index| inputs.get(index)).cloned().unwrap_or(Value::Scratch);
+        let input =
+            |mount: &Mount| mount.input_index().and_then(|index| inputs.get(index)).cloned().unwrap_or(Value::Scratch);
         let (mut layers, mut passed) = (Vec::new(), Vec::new());
         let mut step = Step::new(ExecTree::Dir("/".into()), self.meta.args.iter().cloned());
         for mount in &self.op.mounts {
             let is_root = mount.dest == ROOT_MOUNT;
             if mount.mount_type == MountType::Tmpfs {
-                let size = mount.tmpfs_opt.as_ref().and_then(|tmpfs| u64::try_from(tmpfs.size).ok()).filter(|size| *size > 0);
+                let size =
+                    mount.tmpfs_opt.as_ref().and_then(|tmpfs| u64::try_from(tmpfs.size).ok()).filter(|size| *size > 0);
                 step.mounts.push(rhost_exec::Mount {
                     destination: mount.dest.clone(),
                     source: MountSource::Tmpfs { size },
@@ -128,7 +131,11 @@ impl ExecStep {
                 (Value::Context(tree), readonly) => {
                     // A copy: the filter applies, and what is written never reaches the user's directory.
                     let active = store.prepare(None)?;
-                    copy(&Source::Tree((**tree).clone()), &Root::open(active.upper())?, &whole_tree(self.shared.owners))?;
+                    copy(
+                        &Source::Tree((**tree).clone()),
+                        &Root::open(active.upper())?,
+                        &whole_tree(self.shared.owners),
+                    )?;
                     let found = exec_tree(active.mount());
                     layers.push((if readonly { -1 } else { mount.output }, active));
                     (found, if readonly { Access::ReadOnly } else { Access::ReadWrite })
@@ -174,7 +181,8 @@ impl ExecStep {
         step.extra_hosts = meta.extra_hosts.iter().map(|host| (host.host.clone(), host.ip.clone())).collect();
         step.emulator.clone_from(&self.emulator);
         step.cgroup_parent.clone_from(&meta.cgroup_parent);
-        step.ulimits = meta.ulimits.iter().map(|u| Ulimit { name: u.name.clone(), soft: u.soft, hard: u.hard }).collect();
+        step.ulimits =
+            meta.ulimits.iter().map(|u| Ulimit { name: u.name.clone(), soft: u.soft, hard: u.hard }).collect();
         step.valid_exit_codes.clone_from(&meta.valid_exit_codes);
         if let Some(limits) = &self.vertex.metadata.linux_resources {
             step.resources = rhost_exec::Resources {

@@ -45,7 +45,11 @@ impl ImageStep {
         };
         let layout = (scheme == SourceScheme::OciLayout).then(|| {
             let store = source.attr(attr::OCI_STORE).unwrap_or_default();
-            if store.is_empty() { reference.split(['@', ':']).next().unwrap_or_default().to_owned() } else { store.to_owned() }
+            if store.is_empty() {
+                reference.split(['@', ':']).next().unwrap_or_default().to_owned()
+            } else {
+                store.to_owned()
+            }
         });
         let platform = vertex.op.platform.clone().unwrap_or_else(|| shared.host.clone());
         Ok(Self { shared, reference: reference.to_owned(), layout, platform, fresh })

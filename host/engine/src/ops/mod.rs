@@ -36,7 +36,9 @@ fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>) -> Result<Vertex<Value
             Some((SourceScheme::Image | SourceScheme::OciLayout, _)) => {
                 Arc::new(image::ImageStep::new(shared, inner).map_err(refuse)?)
             }
-            Some((SourceScheme::Local, name)) => Arc::new(local::LocalStep::new(shared, inner.clone(), name).map_err(refuse)?),
+            Some((SourceScheme::Local, name)) => {
+                Arc::new(local::LocalStep::new(shared, inner.clone(), name).map_err(refuse)?)
+            }
             _ => return Err(refuse(OpFailure::NotYet(format!("the source `{}`", source.identifier)))),
         },
         other => return Err(refuse(OpFailure::NotYet(format!("the operation `{}`", other.name())))),

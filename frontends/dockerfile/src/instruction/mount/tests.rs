@@ -1,3 +1,4 @@
+//! RUN mount options: accepted, refused, defaults.
 use super::*;
 
 fn resolve(text: &str) -> Result<Mount, String> {
