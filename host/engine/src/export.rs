@@ -78,10 +78,11 @@ impl BlobWriter for StoreBlob {
 }
 
 /// One platform's result.
-struct Result1 {
+struct PlatformResult {
     target: Target,
     value: Value,
-    metas: BTreeMap<usize, LayerMeta>,
+    /// History entries that came with the base image.
+    base_history: usize,
 }
 
 impl Exporter {
@@ -113,7 +114,7 @@ impl Exporter {
         self,
         shared: &std::sync::Arc<Shared>,
         results: Vec<(Target, Value)>,
-        _metadata: BTreeMap<String, Vec<u8>>,
+        metadata: BTreeMap<String, Vec<u8>>,
     ) -> Result<Exported, BuildError> {
         let shared2 = shared.clone();
         let failed = |error: OpFailure| {
@@ -123,20 +124,33 @@ impl Exporter {
             };
             BuildError::new(kind, error)
         };
-        let work = blocking(move || self.export_blocking(&shared2, results));
+        let work = blocking(move || self.export_blocking(&shared2, results, &metadata));
         shared.internal("exporting", work).await.map_err(failed)
     }
 
-    fn export_blocking(self, shared: &Shared, results: Vec<(Target, Value)>) -> Result<Exported, OpFailure> {
-        let results: Vec<Result1> =
-            results.into_iter().map(|(target, value)| Result1 { target, value, metas: BTreeMap::new() }).collect();
+    fn export_blocking(
+        self,
+        shared: &Shared,
+        results: Vec<(Target, Value)>,
+        frontend: &BTreeMap<String, Vec<u8>>,
+    ) -> Result<Exported, OpFailure> {
+        let several = results.len() > 1;
+        let results: Vec<PlatformResult> = results
+            .into_iter()
+            .map(|(target, value)| {
+                let suffix = if several { format!("/{}", target.platform) } else { String::new() };
+                let base = frontend.get(&format!("containerimage.base.config{suffix}"));
+                let base_history = base.map_or(0, |config| history_length(config));
+                PlatformResult { target, value, base_history }
+            })
+            .collect();
         let compressor = Compressor::new(self.jobs);
         let mut exported = Exported { image_id: None, digest: None, names: Vec::new(), metadata: Vec::new() };
         let mut metadata = metadata_json(None, &[], &BTreeMap::new());
         for output in &self.outputs {
             let image = match output {
                 Output::Image(image) => {
-                    let built = self.image(shared, &results, image, &compressor)?;
+                    let built = self.image(&results, image, &compressor)?;
                     let names = self.names(image);
                     let descriptor = stored(&built)?;
                     // Without a name the image stays under its digest: nothing that was built vanishes.
@@ -151,17 +165,17 @@ impl Exporter {
                     Some((built, names))
                 }
                 Output::OciTar(image, destination) => {
-                    let (built, names) = (self.image(shared, &results, image, &compressor)?, self.names(image));
+                    let (built, names) = (self.image(&results, image, &compressor)?, self.names(image));
                     write_to(destination, |out| write_oci_tar(&built, &names, &self.blobs(), out))?;
                     Some((built, names))
                 }
                 Output::OciDir(image, destination) => {
-                    let (built, names) = (self.image(shared, &results, image, &compressor)?, self.names(image));
+                    let (built, names) = (self.image(&results, image, &compressor)?, self.names(image));
                     write_oci_dir(&built, &names, &self.blobs(), destination)?;
                     Some((built, names))
                 }
                 Output::Docker(image, destination) => {
-                    let (built, names) = (self.image(shared, &results, image, &compressor)?, self.names(image));
+                    let (built, names) = (self.image(&results, image, &compressor)?, self.names(image));
                     write_to(destination, |out| write_docker_tar(&built, &names, &self.blobs(), out))?;
                     Some((built, names))
                 }
@@ -204,24 +218,22 @@ impl Exporter {
 
     fn image(
         &self,
-        shared: &Shared,
-        results: &[Result1],
+        results: &[PlatformResult],
         output: &ImageOutput,
         compressor: &Compressor,
     ) -> Result<Assembled, OpFailure> {
         let mut images = Vec::new();
         for result in results {
-            let layers = self.layers(&result.value, output, compressor)?;
+            let (layers, layer_metas) = self.layers(&result.value, output, compressor)?;
             let config = if result.target.config.is_empty() { b"{}".to_vec() } else { result.target.config.clone() };
             images.push(BuiltImage {
                 platform: result.target.platform.clone(),
                 config,
                 layers,
-                layer_metas: result.metas.values().cloned().collect(),
-                base_history: 0,
+                layer_metas,
+                base_history: result.base_history,
             });
         }
-        let _ = shared;
         let options = AssembleOptions {
             media_types: output.media_types,
             annotations: output.annotations.clone(),
@@ -238,9 +250,9 @@ impl Exporter {
         value: &Value,
         output: &ImageOutput,
         compressor: &Compressor,
-    ) -> Result<Vec<LayerBlob>, OpFailure> {
+    ) -> Result<(Vec<LayerBlob>, Vec<LayerMeta>), OpFailure> {
         let id = match value {
-            Value::Scratch => return Ok(Vec::new()),
+            Value::Scratch => return Ok((Vec::new(), Vec::new())),
             Value::Snapshot(id) => *id,
             Value::Context(_) => return Err(OpFailure::NotYet("an image straight from a local directory".into())),
         };
@@ -281,8 +293,18 @@ impl Exporter {
             let media_type = blob.kind.media_type(rhost_export::MediaTypes::Oci).to_owned();
             self.store.link_blob(&blob.diff_id, &BlobRecord { digest: blob.digest, size: blob.size, media_type })?;
         }
-        Ok(packed)
+        let meta = |layer: &rhost_store::SnapshotInfo| LayerMeta {
+            created: Timestamp::from_second(layer.created).ok(),
+            description: String::new(),
+        };
+        Ok((packed, chain.iter().map(meta).collect()))
     }
+}
+
+/// How many history entries the image config `config` has; none for what is no config.
+fn history_length(config: &[u8]) -> usize {
+    let config: Option<serde_json::Value> = serde_json::from_slice(config).ok();
+    config.and_then(|config| config.get("history")?.as_array().map(Vec::len)).unwrap_or(0)
 }
 
 fn kind_of(media_type: &str) -> Option<LayerKind> {
@@ -300,7 +322,7 @@ fn stored(image: &Assembled) -> Result<Descriptor, OpFailure> {
     serde_json::from_value(value).map_err(|error| OpFailure::Worker(error.to_string()))
 }
 
-fn trees(shared: &Shared, results: &[Result1]) -> Result<Vec<PlatformTree>, OpFailure> {
+fn trees(shared: &Shared, results: &[PlatformResult]) -> Result<Vec<PlatformTree>, OpFailure> {
     results
         .iter()
         .map(|result| {
