@@ -35,7 +35,8 @@ fn mount(spec: &MountSpec) -> std::io::Result<OwnedFd> {
         fsconfig_set_string(&context, "upperdir", upper)?;
         fsconfig_set_string(&context, "workdir", work)?;
     }
-    set("redirect_dir", "off")?;
+    // Neither made nor followed; beside `userxattr` the kernel refuses `off`.
+    set("redirect_dir", "nofollow")?;
     set("metacopy", "off")?;
     set("index", "off")?;
     if spec.userxattr {
