@@ -1,5 +1,6 @@
 //! The user's story: `rhost build` with real registries and readers. Each test has its own store, registry and context.
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use rhost_kit::{Registry, TestHost, busybox};
@@ -171,10 +172,49 @@ fn dump_llb_is_what_buildctl_reads() {
     );
 }
 
+/// `rhost` from `binary` as a user that is nobody else's and has no subordinate ids.
+fn as_plain_user(host: &TestHost, binary: &Path, arguments: &[&str]) -> Command {
+    let inner = host.command(arguments);
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=54321", "--regid=54321", "--clear-groups"]).arg(binary).args(inner.get_args());
+    command.env_clear().envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(host.work());
+    command
+}
+
+/// Lets every user read and write `path`.
+fn open_to_all(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("mode");
+}
+
+#[test]
+fn a_plain_user_builds_without_daemon_and_root() {
+    let Some((host, _registry)) = host() else { return };
+    let dockerfile = "FROM busybox\nWORKDIR /w\nCOPY a .\nRUN rm /etc/group && ln -s a b && id -u > /uid\nRUN rm -r /w && mkdir /w\n";
+    let context = write(&host, &[("ctx/Dockerfile", dockerfile), ("ctx/a", "1")]);
+    if !rhost_kit::is_root() {
+        host.run(["build", "-t", "plain", &context]).expect("ran").success();
+        return;
+    }
+    // The binary must be where the user can reach it, and the store where it can write.
+    let (binary, store) = (host.dir().join("rhost"), host.dir().join("plain-store"));
+    fs::copy(host.binary(), &binary).expect("copied");
+    fs::create_dir(&store).expect("made");
+    for path in [host.dir(), &binary, &store, &host.work(), &host.home()] {
+        open_to_all(path);
+    }
+    let store = store.display().to_string();
+    let arguments = ["--root", &store, "build", "-t", "plain", &context];
+    let ran = as_plain_user(&host, &binary, &arguments).output().expect("setpriv");
+    let text = String::from_utf8_lossy(&ran.stderr).into_owned();
+    assert!(ran.status.success() && text.contains("image docker.io/library/plain:latest"), "{text}");
+}
+
 #[test]
 fn a_frontend_from_a_file_builds_its_own_language() {
     let Some((host, _registry)) = host() else { return };
-    let guest = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests/lines.wasm");
+    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests/lines.wasm");
     if !guest.exists() {
         return rhost_kit::skip("target/guests/lines.wasm is not built; run `cargo xtask guests`");
     }
