@@ -173,12 +173,24 @@ fn place(root: BorrowedFd<'_>, destination: &str, mount: BorrowedFd<'_>, kind: K
     put(mount, target.as_fd()).map_err(said)
 }
 
-/// The host's tree goes below the new root and is then let go of.
+/// The host's tree goes on top of the new root, out of sight of every path but `/..`, and is then let go of.
+///
+/// It is a stack: the scratch may cover the host's root, so one unmount is not enough. `..` at the root follows whatever is mounted
+/// there, which is how the rest would be reached from inside, and how it is found here.
 fn leave_host(root: BorrowedFd<'_>) -> rustix::io::Result<()> {
     rustix::process::fchdir(root)?;
     rustix::process::pivot_root(".", ".")?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH)?;
-    rustix::process::chdir("/")
+    const MOST: usize = 8;
+    let own = stubs::mount_id(root);
+    for _ in 0..MOST {
+        let top = openat(CWD, "/..", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+        if own.is_some() && stubs::mount_id(top.as_fd()) == own {
+            return rustix::process::chdir("/");
+        }
+        drop(top);
+        rustix::mount::unmount("/..", UnmountFlags::DETACH)?;
+    }
+    Err(Errno::BUSY)
 }
 
 /// Magic links (`/proc/self/fd/N`) are no working directories: they could lead out of the root.

@@ -64,7 +64,8 @@ fn retry<T>(mut open: impl FnMut() -> rustix::io::Result<T>) -> rustix::io::Resu
     open()
 }
 
-fn mount_id(fd: BorrowedFd<'_>) -> Option<u64> {
+/// Which mount a descriptor is on.
+pub fn mount_id(fd: BorrowedFd<'_>) -> Option<u64> {
     rustix::fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok().map(|stat| stat.stx_mnt_id)
 }
 

@@ -137,10 +137,14 @@ pub fn load_filter(filter: &[libc::sock_filter]) -> Result<()> {
 
 /// Default action for every signal, none blocked: what a program expects at its start.
 pub fn reset_signals() {
-    // SAFETY: SIG_DFL is a valid disposition, refusals (KILL, STOP, libc's own) are harmless; the set is initialised first.
+    // The kernel's own form of sigaction, all zero: SIG_DFL. Past libc, which keeps signals 32 and 33 for itself and would leave
+    // them ignored where our caller has them so.
+    let default = [0_u64; 4];
+    // SAFETY: `default` is at least as large as the kernel's struct, the mask's size is given; refusals (KILL, STOP) are harmless;
+    // the set is initialised first.
     unsafe {
         for signal in 1..=64 {
-            libc::signal(signal, libc::SIG_DFL);
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0usize, 8usize);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);

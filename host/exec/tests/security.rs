@@ -156,6 +156,18 @@ fn capabilities_filter_and_privileges() {
 }
 
 #[test]
+fn signals_are_as_at_birth() {
+    if !able() {
+        return;
+    }
+    // Whatever this process ignores or blocks; a shell that is told nothing changes none of it for its children.
+    let none = "0000000000000000";
+    let room = Room::new();
+    let step = Step::new(room.overlay(), ["/bin/busybox", "grep", "-E", "^Sig(Blk|Ign)", "/proc/self/status"]);
+    assert_eq!(run(step).out, format!("SigBlk:\t{none}\nSigIgn:\t{none}\n"));
+}
+
+#[test]
 fn insecure_lifts_the_sandbox_and_nothing_else_does() {
     if !able() {
         return;
@@ -200,6 +212,40 @@ fn masked_and_read_only_paths() {
             || line.starts_with("touch")),
         "{out}"
     );
+}
+
+#[test]
+fn nothing_of_the_host_is_mounted_over_or_under_the_root() {
+    if !able() {
+        return;
+    }
+    // `..` of the root follows what is mounted on top of it: the host's tree, were it still there.
+    let list = "busybox awk '$5 == \"/\" || $5 !~ /^\\/(proc|sys|dev|etc\\/(hosts|resolv.conf))(\\/|$)/ {print $5}' /proc/self/mountinfo";
+    let script = format!("ls -id / /..; cd /..; pwd; ls; ls /../../; {list}");
+    for (what, change) in [
+        ("sandbox", (|_| ()) as fn(&mut Step)),
+        ("no network", |step| step.network = rhost_exec::Network::None),
+        ("insecure", |step| step.security = Security::Insecure),
+        ("read-only", |step| step.root_access = Access::ReadOnly),
+        ("plain directory", |step| {
+            if let Tree::Overlay { lowers, .. } = &step.root {
+                step.root = Tree::Dir(lowers[0].clone());
+            }
+        }),
+    ] {
+        let room = Room::new();
+        let mut step = room.step(&script);
+        change(&mut step);
+        let out = run(step).out;
+        let lines: Vec<&str> = out.lines().collect();
+        let inode = |line: &str| line.split_whitespace().next().map(str::to_owned);
+        assert_eq!(inode(lines[0]), inode(lines[1]), "{what}: {out}");
+        let names = ["bin", "dev", "etc", "proc", "root", "sys", "tmp"];
+        assert_eq!(lines[2], "/", "{what}: {out}");
+        assert_eq!(lines[3..10], names, "{what}: {out}");
+        assert_eq!(lines[10..17], names, "{what}: {out}");
+        assert_eq!(lines[17..], ["/"], "{what}: {out}");
+    }
 }
 
 #[test]
