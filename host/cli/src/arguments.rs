@@ -58,8 +58,10 @@ pub enum DebugCommand {
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Progress {
-    /// `plain` until a terminal layout fits better.
+    /// `tty` where stderr is a terminal, else `plain`.
     Auto,
+    /// What runs now, redrawn in place; what is done scrolls up.
+    Tty,
     /// One line for each thing that happens, with the full log of every step.
     Plain,
     /// One JSON object a line (BuildKit's SolveStatus).

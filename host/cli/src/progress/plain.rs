@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use rhost_engine::Event;
 use rhost_llb::VertexDigest;
 
+use super::text::bytes;
+
 /// What is known of each vertex.
 #[derive(Default)]
 pub struct Plain {
@@ -111,15 +113,4 @@ fn write_line(out: &mut dyn Write, number: usize, seconds: f64, line: &[u8]) -> 
     write!(out, "#{number} {seconds:.3} ")?;
     out.write_all(line)?;
     out.write_all(b"\n")
-}
-
-/// Bytes for people, with decimal units as BuildKit prints them.
-fn bytes(n: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let (mut value, mut unit) = (n as f64, 0);
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1000.0;
-        unit += 1;
-    }
-    if unit == 0 { format!("{n}B") } else { format!("{value:.2}{}", UNITS[unit]) }
 }
