@@ -131,7 +131,15 @@ fn place_mount(
                 openat(CWD, format!("tree-{index}"), OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(said)?;
             trees::clone_of(file.as_fd()).map_err(said)?
         }
-        MountSource::Secret { .. } => generated(&format!("files/secret-{index}")).map_err(said)?,
+        MountSource::Secret { mode, .. } => {
+            let file = generated(&format!("files/secret-{index}")).map_err(said)?;
+            if mode & 0o111 != 0 {
+                // As BuildKit. Where the flag is locked (a nested user namespace) it stays.
+                let _ = sys::mount_setattr(file.as_fd(), 0, libc::MOUNT_ATTR_NOEXEC, sys::Recursion::One);
+            }
+            file
+        }
+        MountSource::Socket { .. } => generated(&format!("files/socket-{index}")).map_err(said)?,
         MountSource::Tmpfs { size } => {
             let size = size.map(|size| size.to_string());
             let mut options = vec![("mode", "1777")];

@@ -41,12 +41,18 @@ fn supervise() {
     }
     // Away from the terminal's process group: its Ctrl-C is the parent's to handle.
     let _ = rustix::process::setsid();
+    // Held to the end of this process: locks that must not be given to others while anything of the step lives.
+    let mut held = Vec::new();
+    if !matches!(wire::receive(&control, &mut [0], &mut held), Ok(1)) {
+        return;
+    }
     let Ok(step) = wire::decode(&mut control) else { return };
     let report = match run(&step, &control) {
         Ok(status) => Report::Ended(status),
         Err(error) => Report::Failed(error),
     };
     let _ = control.write_all(&line(&report));
+    drop(held);
 }
 
 fn run(step: &Step, control: &UnixStream) -> Result<i32> {
@@ -67,7 +73,14 @@ fn run(step: &Step, control: &UnixStream) -> Result<i32> {
         let _ = (&*control).write_all(&line(&Report::Warning(text)));
     };
     let cgroup = Cgroup::enter(step, warn);
-    trees::prepare(step)?;
+    let sockets = trees::prepare(step)?;
+    if !sockets.is_empty() {
+        let numbers = sockets.iter().map(|(index, _)| *index).collect();
+        let descriptors: Vec<_> = sockets.iter().map(|(_, listener)| listener.as_fd()).collect();
+        wire::send(control, &line(&Report::Sockets(numbers)), &descriptors)
+            .map_err(|e| ExecError::system("handing sockets over", e))?;
+        drop(sockets);
+    }
     let root = openat(CWD, "root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| ExecError::system("opening the root", e))?;
     if let Some(emulator) = &step.emulator {

@@ -1,6 +1,7 @@
 //! The last part of a container's start: limits, standard streams, filter, capabilities, ids, descriptors, `execve`.
 //!
 //! The filter is loaded while CAP_SYS_ADMIN is still there, so that `no_new_privs` stays off as in Docker (sudo works in steps).
+use std::ffi::CString;
 use std::os::fd::AsFd;
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -8,7 +9,7 @@ use rustix::io::Errno;
 
 use crate::container::{Teller, c_string};
 use crate::error::{ExecError, Result};
-use crate::step::{Security, Step, Ulimit};
+use crate::step::{MountSource, Security, Step, Ulimit};
 use crate::sys;
 use crate::user::Identity;
 
@@ -43,6 +44,13 @@ fn become_user(step: &Step, identity: &Identity, filter: &[libc::sock_filter], t
     for limit in &step.ulimits {
         apply(limit, teller)?;
     }
+    let has_secrets =
+        !step.secret_env.is_empty() || step.mounts.iter().any(|m| matches!(m.source, MountSource::Secret { .. }));
+    if has_secrets && !step.ulimits.iter().any(|limit| limit.name == "core") {
+        // A program that crashes must not write its memory into the layer.
+        let (_, hard) = sys::rlimit(libc::RLIMIT_CORE as i32).map_err(|e| ExecError::system("ulimit core", e))?;
+        sys::set_rlimit(libc::RLIMIT_CORE as i32, 0, hard).map_err(|e| ExecError::system("ulimit core", e))?;
+    }
     streams(identity)?;
     sys::reset_signals();
     let sandboxed = step.security == Security::Sandbox;
@@ -55,6 +63,10 @@ fn become_user(step: &Step, identity: &Identity, filter: &[libc::sock_filter], t
                 other => other.map_err(|e| ExecError::system("dropping capabilities", e))?,
             }
         }
+    }
+    let [_, all, _] = sys::capabilities().map_err(|e| ExecError::system("reading capabilities", e))?;
+    if !sandboxed {
+        sys::prctl(libc::PR_SET_KEEPCAPS, 1).map_err(|e| ExecError::system("keeping capabilities", e))?;
     }
     match sys::set_ids(identity.uid, identity.gid, Some(&identity.groups)) {
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => {
@@ -72,8 +84,15 @@ fn become_user(step: &Step, identity: &Identity, filter: &[libc::sock_filter], t
     })?;
     if sandboxed && identity.uid == 0 {
         let [_, permitted, _] = sys::capabilities().map_err(|e| ExecError::system("reading capabilities", e))?;
-        sys::set_capabilities(permitted & DEFAULT_CAPABILITIES)
+        sys::set_capabilities(permitted & DEFAULT_CAPABILITIES, 0)
             .map_err(|e| ExecError::system("dropping capabilities", e))?;
+    }
+    if !sandboxed {
+        // For every user, as BuildKit: ambient ones survive the program's start.
+        sys::set_capabilities(all, all).map_err(|e| ExecError::system("keeping capabilities", e))?;
+        for capability in (0..64).filter(|capability| all & 1 << capability != 0) {
+            sys::raise_ambient(capability).map_err(|e| ExecError::system("keeping capabilities", e))?;
+        }
     }
     // Changing ids cleared it.
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _).map_err(|e| ExecError::system("tying to the supervisor", e))
@@ -140,7 +159,16 @@ fn resource(name: &str) -> Option<i32> {
 
 fn execute(step: &Step, identity: &Identity) -> Result<ExecError> {
     let args = step.args.iter().map(|text| c_string(text)).collect::<Result<Vec<_>>>()?;
-    let mut env = step.env.iter().map(|text| c_string(text)).collect::<Result<Vec<_>>>()?;
+    let secret = |text: &str| {
+        let name = text.split('=').next().unwrap_or_default();
+        step.secret_env.iter().any(|(secret, _)| secret == name)
+    };
+    let plain = step.env.iter().filter(|text| !secret(text));
+    let mut env = plain.map(|text| c_string(text)).collect::<Result<Vec<_>>>()?;
+    for (name, value) in &step.secret_env {
+        let text = [name.as_bytes(), b"=", value.expose()].concat();
+        env.push(CString::new(text).map_err(|_| ExecError::Invalid(format!("the secret `{name}` has a NUL byte")))?);
+    }
     if !step.env.iter().any(|entry| entry.starts_with("HOME=")) {
         env.push(c_string(&format!("HOME={}", identity.home))?);
     }

@@ -11,6 +11,7 @@ mod emulate;
 mod error;
 mod init;
 mod launch;
+mod lend;
 mod run;
 mod seccomp;
 mod step;
@@ -25,6 +26,7 @@ mod wire;
 
 pub use error::ExecError;
 pub use init::{INIT_NAME, init_main};
+pub use lend::{Held, SecretBytes, Service};
 pub use run::{Exit, ExitStatus, OutputSink, OutputStream, run, run_until};
 pub use step::{
     Access, Emulator, Mount, MountSource, Network, OverlayUpper, ResolvConf, Resources, Security, Step, Tree, Ulimit,

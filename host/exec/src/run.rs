@@ -7,13 +7,16 @@ use std::sync::OnceLock;
 
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{ChildStderr, ChildStdout};
+use tokio::task::JoinSet;
 
 use crate::error::{ExecError, Result};
 use crate::init::INIT_NAME;
-use crate::step::Step;
+use crate::lend::Service;
+use crate::step::{MountSource, Step};
 use crate::system_mounts::set_read_only;
 use crate::wire::{self, Report};
 use crate::{sys, validate};
@@ -88,6 +91,9 @@ pub async fn run_until(step: Step, sink: &mut dyn OutputSink, cancel: impl Futur
     let spec = wire::encode(&step).map_err(|e| ExecError::Invalid(e.to_string()))?;
     let said = |doing: &'static str| move |e: std::io::Error| ExecError::system(doing, e);
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(said("making a socket"))?;
+    let held: Vec<_> = step.held.0.iter().map(|descriptor| descriptor.as_fd()).collect();
+    // The first thing in an empty socket: it does not block.
+    wire::send(&ours, &[0], &held).map_err(said("handing locks over"))?;
     ours.set_nonblocking(true).map_err(said("making a socket"))?;
     // No `pre_exec`: it would make a fork of this large process out of a vfork.
     let mut command = tokio::process::Command::new(program());
@@ -96,14 +102,12 @@ pub async fn run_until(step: Step, sink: &mut dyn OutputSink, cancel: impl Futur
     let mut child = command.spawn().map_err(said("starting the supervisor"))?;
     drop(command);
     let control = UnixStream::from_std(ours).map_err(said("making a socket"))?;
-    let (mut reports, mut orders) = control.into_split();
+    let (reports, mut orders) = control.into_split();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     // Dropping this future closes both halves: the supervisor sees it and kills the container; tokio reaps the supervisor.
     let told = async {
         let sent = orders.write_all(&spec).await;
-        let mut text = Vec::new();
-        let read = reports.read_to_end(&mut text).await;
-        (sent, read, text)
+        (sent, listen(&reports, &step).await)
     };
     let mut cancelled = false;
     let (text, status) = {
@@ -127,7 +131,7 @@ pub async fn run_until(step: Step, sink: &mut dyn OutputSink, cancel: impl Futur
                 break;
             }
         }
-        let text = answer.map(|(_, _, text)| text).unwrap_or_default();
+        let text = answer.map(|(_, text)| text).unwrap_or_default();
         (text, child.wait().await)
     };
     if cancelled {
@@ -137,12 +141,57 @@ pub async fn run_until(step: Step, sink: &mut dyn OutputSink, cancel: impl Futur
     conclude(&text, &step)?.ok_or_else(lost)
 }
 
+/// The supervisor's reports to their end; meanwhile the step's sockets are answered.
+async fn listen(reports: &OwnedReadHalf, step: &Step) -> Vec<u8> {
+    let (mut text, mut seen, mut descriptors, mut services) = (Vec::new(), 0, Vec::new(), JoinSet::new());
+    let stream: &UnixStream = reports.as_ref();
+    let mut buffer = vec![0; 8 << 10];
+    loop {
+        let read = stream.async_io(Interest::READABLE, || wire::receive(stream, &mut buffer, &mut descriptors)).await;
+        let Ok(count @ 1..) = read else { return text };
+        text.extend_from_slice(&buffer[..count]);
+        while let Some(end) = text[seen..].iter().position(|b| *b == b'\n') {
+            let line = &text[seen..seen + end];
+            seen += end + 1;
+            let Ok(Report::Sockets(mounts)) = serde_json::from_slice(line) else { continue };
+            for (mount, descriptor) in mounts.into_iter().zip(descriptors.drain(..)) {
+                if let Some(MountSource::Socket { service, .. }) = step.mounts.get(mount).map(|m| &m.source) {
+                    services.spawn(accept(descriptor, service.clone()));
+                }
+            }
+        }
+    }
+}
+
+/// Connections of one socket that are served at once; more wait.
+const CONNECTIONS: usize = 32;
+
+async fn accept(descriptor: OwnedFd, service: Service) {
+    let listener = std::os::unix::net::UnixListener::from(descriptor);
+    let Ok(listener) = listener.set_nonblocking(true).and_then(|()| UnixListener::from_std(listener)) else { return };
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.len() >= CONNECTIONS {
+            connections.join_next().await;
+        }
+        match listener.accept().await {
+            Ok((stream, _)) => drop(connections.spawn(service.answer(stream))),
+            Err(error) => {
+                tracing::warn!(%error, "a socket of a step is no longer answered");
+                return;
+            }
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
 fn conclude(text: &[u8], step: &Step) -> Result<Option<Exit>> {
     let (mut warnings, mut ended) = (Vec::new(), None);
     for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
         match serde_json::from_slice(line).map_err(|e| ExecError::Lost(format!("its report cannot be read: {e}")))? {
             Report::Warning(text) => warnings.push(text),
             Report::Failed(error) => return Err(error),
+            Report::Sockets(_) => {}
             Report::Ended(status) => ended = Some(status),
         }
     }

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use rhost_llb::Platform;
 use serde::{Deserialize, Serialize};
 
+use crate::lend::{Held, SecretBytes, Service};
+
 /// A directory tree that can be mounted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tree {
@@ -53,11 +55,12 @@ pub enum MountSource {
         /// Limit in bytes.
         size: Option<u64>,
     },
-    /// A secret: these bytes as a file on a memory file system, read-only, nosuid, nodev, noexec. Never written to a disk.
+    /// A secret: these bytes as a file on a memory file system, read-only, nosuid, nodev, and noexec unless `mode` has an x. Never
+    /// written to a disk.
     Secret {
         /// The content.
         #[serde(skip)]
-        bytes: Vec<u8>,
+        bytes: SecretBytes,
         /// Owner inside the container.
         uid: u32,
         /// Group inside the container.
@@ -65,7 +68,20 @@ pub enum MountSource {
         /// Permission bits, as in `0o400`.
         mode: u32,
     },
-    /// One file or socket of the host (an ssh agent's socket). The path is trusted; its last component is not followed.
+    /// A socket that the caller answers: whoever connects to it in the step is handed to `service`. It is made on a memory file
+    /// system of the step's own, so that nothing is left on a disk.
+    Socket {
+        /// Who answers.
+        #[serde(skip)]
+        service: Service,
+        /// Owner inside the container.
+        uid: u32,
+        /// Group inside the container.
+        gid: u32,
+        /// Permission bits, as in `0o600`.
+        mode: u32,
+    },
+    /// One file or socket of the host. The path is trusted; its last component is not followed.
     HostFile(PathBuf),
 }
 
@@ -161,6 +177,9 @@ pub struct Step {
     pub args: Vec<String>,
     /// `NAME=value`. `HOME` is added from the image's passwd where absent.
     pub env: Vec<String>,
+    /// Variables whose values are secrets; they win over `env`.
+    #[serde(skip)]
+    pub secret_env: Vec<(String, SecretBytes)>,
     /// Absolute working directory, created where missing. Empty is `/`.
     pub cwd: String,
     /// `user`, `uid`, `user:group`, `uid:gid`, or empty for root; names come from the image.
@@ -190,6 +209,9 @@ pub struct Step {
     /// LLB's `removeMountStubsRecursive`: also remove the parents that were made for a mount's destination, not only the last
     /// component.
     pub remove_mount_stubs_recursive: bool,
+    /// Kept open until all of the step is gone, even when the caller is killed: locks on what the step writes to.
+    #[serde(skip)]
+    pub held: Held,
 }
 
 impl Step {
@@ -201,6 +223,7 @@ impl Step {
             mounts: Vec::new(),
             args: args.into_iter().map(Into::into).collect(),
             env: vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into()],
+            secret_env: Vec::new(),
             cwd: "/".into(),
             user: String::new(),
             hostname: String::new(),
@@ -215,6 +238,7 @@ impl Step {
             shm_size: None,
             valid_exit_codes: Vec::new(),
             remove_mount_stubs_recursive: true,
+            held: Held::default(),
         }
     }
 }

@@ -103,13 +103,19 @@ pub fn capabilities() -> Result<[u64; 3]> {
     Ok([0, 1, 2].map(|i| u64::from(data[i]) | u64::from(data[i + 3]) << 32))
 }
 
-/// Sets effective and permitted to `caps`, inheritable to nothing.
-pub fn set_capabilities(caps: u64) -> Result<()> {
+/// Sets effective and permitted to `caps`.
+pub fn set_capabilities(caps: u64, inheritable: u64) -> Result<()> {
     let header = [0x2008_0522_u32, 0];
     let (low, high) = (caps as u32, (caps >> 32) as u32);
-    let data = [low, low, 0, high, high, 0];
+    let data = [low, low, inheritable as u32, high, high, (inheritable >> 32) as u32];
     // SAFETY: as in `capabilities`.
     check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(drop)
+}
+
+/// Makes one capability ambient; it is permitted and inheritable already.
+pub fn raise_ambient(capability: libc::c_ulong) -> Result<()> {
+    // SAFETY: no pointers.
+    check(unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, capability, 0, 0) }.into()).map(drop)
 }
 
 /// Supplementary groups, then gid, then uid, all three ids of each.

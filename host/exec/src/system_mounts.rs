@@ -4,7 +4,7 @@
 //! makes with CAP_MKNOD cannot be opened, without any device cgroup. Mounted before anything that is the step's own choice.
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, openat, openat2};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
@@ -114,6 +114,12 @@ fn devices(root: BorrowedFd<'_>, step: &Step, made: &mut impl FnMut(Stub)) -> Re
     ] {
         rustix::fs::symlinkat(target, &dev, name).map_err(|e| failed(&format!("/dev/{name}"), e))?;
     }
+    if step.security == Security::Insecure {
+        for (name, kind, major, minor) in insecure_nodes() {
+            // As BuildKit: what this machine or this user namespace does not have is left out.
+            let _ = insecure_node(dev.as_fd(), &name, kind, major, minor);
+        }
+    }
     let terminals = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5")];
     let pts_attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     let pts = new_filesystem("devpts", &terminals, pts_attributes)
@@ -146,6 +152,38 @@ fn host_node(name: &str, major: u32, minor: u32) -> rustix::io::Result<OwnedFd> 
         return Err(Errno::NODEV);
     }
     Ok(node)
+}
+
+/// What BuildKit gives to insecure steps beside the usual nodes, with loop devices for eight more than the machine has.
+fn insecure_nodes() -> Vec<(String, FileType, u32, u32)> {
+    const NODES: [(&str, u32, u32); 6] = [
+        ("kmsg", 1, 11),
+        ("cuse", 10, 203),
+        ("fuse", 10, 229),
+        ("kvm", 10, 232),
+        ("net/tun", 10, 200),
+        ("loop-control", 10, 237),
+    ];
+    let character = |(name, major, minor): (&str, u32, u32)| (name.to_owned(), FileType::CharacterDevice, major, minor);
+    let number = |entry: std::fs::DirEntry| entry.file_name().to_str()?.strip_prefix("loop")?.parse::<u32>().ok();
+    let loops = std::fs::read_dir("/sys/block").into_iter().flatten().flatten().filter_map(number);
+    let first_new = loops.max().map_or(0, |last| (last + 1).min(1024));
+    let loops = (0..first_new.max(1) + 7).map(|n| (format!("loop{n}"), FileType::BlockDevice, 7, n));
+    NODES.into_iter().map(character).chain(loops).collect()
+}
+
+/// Made where that is allowed, else bound from the host.
+fn insecure_node(dev: BorrowedFd<'_>, name: &str, kind: FileType, major: u32, minor: u32) -> rustix::io::Result<()> {
+    if let Some((parent, _)) = name.split_once('/') {
+        match rustix::fs::mkdirat(dev, parent, Mode::from_raw_mode(0o755)) {
+            Err(Errno::EXIST) => {}
+            other => other?,
+        }
+    }
+    match rustix::fs::mknodat(dev, name, kind, Mode::from_raw_mode(0o666), rustix::fs::makedev(major, minor)) {
+        Err(Errno::PERM) if kind == FileType::CharacterDevice => bind_node(dev, name, major, minor),
+        other => other,
+    }
 }
 
 fn bind_node(dev: BorrowedFd<'_>, name: &str, major: u32, minor: u32) -> rustix::io::Result<()> {

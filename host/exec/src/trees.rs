@@ -6,9 +6,10 @@ use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
@@ -21,8 +22,9 @@ use crate::step::{MountSource, ResolvConf, Step, Tree};
 /// Name of the host when a step does not say.
 pub const HOSTNAME: &str = "buildkitsandbox";
 
-/// Prepares everything and makes the scratch the working directory.
-pub fn prepare(step: &Step) -> Result<()> {
+/// Prepares everything and makes the scratch the working directory. The listening sockets of mounts, by the mount's number.
+pub fn prepare(step: &Step) -> Result<Vec<(usize, UnixListener)>> {
+    let mut sockets = Vec::new();
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(|e| ExecError::system("making mounts private", e))?;
     let scratch = scratch(step).map_err(|e| ExecError::system("mounting the scratch tmpfs", e))?;
@@ -50,11 +52,20 @@ pub fn prepare(step: &Step) -> Result<()> {
                 bind(file.as_fd(), &name).map_err(|e| refuse(format!("{}: {e}", path.display())))?;
             }
             MountSource::Secret { bytes, uid, gid, mode } => {
-                let file = write_file(&format!("files/secret-{index}"), bytes, 0o600)
+                let file = write_file(&format!("files/secret-{index}"), bytes.expose(), 0o600)
                     .map_err(|e| fail(&mount.destination, e))?;
                 std::os::unix::fs::fchown(&file, Some(*uid), Some(*gid))
-                    .map_err(|e| refuse(format!("owner {uid}:{gid} of the secret: {e}")))?;
+                    .map_err(|e| refuse(unmapped(*uid, *gid, &e)))?;
                 rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & 0o7777)).map_err(|e| refuse(e.to_string()))?;
+            }
+            MountSource::Socket { uid, gid, mode, .. } => {
+                let name = format!("files/socket-{index}");
+                let listener = UnixListener::bind(&name).map_err(|e| fail(&mount.destination, e))?;
+                std::os::unix::fs::lchown(&name, Some(*uid), Some(*gid))
+                    .map_err(|e| refuse(unmapped(*uid, *gid, &e)))?;
+                rustix::fs::chmodat(CWD, &name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
+                    .map_err(|e| refuse(e.to_string()))?;
+                sockets.push((index, listener));
             }
             MountSource::Tmpfs { .. } => {}
         }
@@ -63,7 +74,11 @@ pub fn prepare(step: &Step) -> Result<()> {
         write_file("files/resolv.conf", text.as_bytes(), 0o644).map_err(|e| fail("/etc/resolv.conf", e))?;
     }
     write_file("files/hosts", hosts(step)?.as_bytes(), 0o644).map_err(|e| fail("/etc/hosts", e))?;
-    Ok(())
+    Ok(sockets)
+}
+
+fn unmapped(uid: u32, gid: u32, error: &std::io::Error) -> String {
+    format!("owner {uid}:{gid}: {error}; in a user namespace it must be mapped (ranges in /etc/subuid and /etc/subgid)")
 }
 
 fn scratch(step: &Step) -> rustix::io::Result<OwnedFd> {
@@ -72,6 +87,10 @@ fn scratch(step: &Step) -> rustix::io::Result<OwnedFd> {
     let place = if step.emulator.is_some() { "/proc/sys/fs/binfmt_misc" } else { "/" };
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "mode", "0755")?;
+    // Secrets are not to reach a swap device either. Wants Linux 6.4 and the machine's first user namespace.
+    if step.mounts.iter().any(|mount| matches!(mount.source, MountSource::Secret { .. })) {
+        let _ = fsconfig_set_flag(&context, "noswap");
+    }
     fsconfig_create(&context)?;
     let attributes =
         MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV | MountAttrFlags::MOUNT_ATTR_NOEXEC;

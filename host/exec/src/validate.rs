@@ -1,6 +1,7 @@
 //! What can be refused before anything is started.
 use crate::error::{ExecError, Result};
 use crate::step::{MountSource, Step, Tree};
+use crate::wire;
 
 /// Refuses a step whose values make no sense.
 pub fn check(step: &Step) -> Result<()> {
@@ -11,6 +12,20 @@ pub fn check(step: &Step) -> Result<()> {
     let texts = step.args.iter().chain(&step.env).chain([&step.cwd, &step.user, &step.hostname, &step.cgroup_parent]);
     if let Some(text) = texts.into_iter().find(|text| text.contains('\0')) {
         return invalid(format!("`{}` contains a NUL byte", text.escape_debug()));
+    }
+    // A value is never shown, not even a part of it.
+    if let Some((name, _)) = step.secret_env.iter().find(|(_, value)| value.expose().contains(&0)) {
+        return invalid(format!("the secret in the variable `{name}` contains a NUL byte; mount it as a file"));
+    }
+    if let Some((name, _)) = step.secret_env.iter().find(|(n, _)| n.is_empty() || n.contains(['=', '\0'])) {
+        return invalid(format!("`{}` is no name of a variable", name.escape_debug()));
+    }
+    if step.held.0.len() > wire::MOST_DESCRIPTORS {
+        return invalid(format!(
+            "it holds {} locks, at most {} are allowed",
+            step.held.0.len(),
+            wire::MOST_DESCRIPTORS
+        ));
     }
     if !step.cwd.is_empty() && !step.cwd.starts_with('/') {
         return invalid(format!("the working directory `{}` is not absolute", step.cwd));

@@ -132,7 +132,7 @@ fn mounts() {
     let room = Room::new();
     fs::create_dir_all(room.path("cache/sub")).unwrap();
     fs::write(room.path("cache/sub/file"), "content").unwrap();
-    let secret = MountSource::Secret { bytes: b"hush".to_vec(), uid: 0, gid: 1001, mode: 0o440 };
+    let secret = MountSource::Secret { bytes: b"hush".to_vec().into(), uid: 0, gid: 1001, mode: 0o440 };
     let mut step = room.step(
         "cat /c/file /one; echo n > /c/new; echo x > /ro/y || echo refused; cat /run/secrets/s; stat -c '%a %u:%g' /run/secrets/s; echo z > /run/secrets/s || echo kept; echo t > /t/x && cat /t/x",
     );
