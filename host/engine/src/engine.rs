@@ -18,6 +18,7 @@ use crate::error::{BuildError, Kind, Place};
 use crate::event::{Event, Events};
 use crate::export::{Exported, Exporter};
 use crate::images::Images;
+use crate::layers::Layers;
 use crate::op_error::OpFailure;
 use crate::request::{BuildFile, BuildRequest, FrontendChoice, GraphRequest, NamedContext, NoCache};
 use crate::session::Session;
@@ -54,8 +55,11 @@ pub struct Engine {
     client: Client,
 }
 
-/// Results in the cache are snapshots, by number.
-struct SnapshotCodec(Store);
+/// Results in the cache are snapshots, by number. Layers that are not there are as good as there when somebody offers them.
+struct SnapshotCodec {
+    store: Store,
+    layers: Arc<Layers>,
+}
 
 impl ResultCodec<Value> for SnapshotCodec {
     fn kind(&self) -> &str {
@@ -71,8 +75,8 @@ impl ResultCodec<Value> for SnapshotCodec {
 
     fn decode(&self, bytes: &[u8]) -> Option<Value> {
         let id = SnapshotId(i64::from_le_bytes(bytes.try_into().ok()?));
-        self.0.chain(id).ok()??;
-        Some(Value::Snapshot(id))
+        let records = self.store.records(id).ok()??;
+        records.iter().all(|info| self.layers.is_obtainable(info)).then_some(Value::Snapshot(id))
     }
 }
 
@@ -169,17 +173,20 @@ impl Engine {
             contexts.push((name.clone(), value));
         }
         let (file, text, _held) = self.build_file(&request.file, &mut locals)?;
+        let owners = if self.options.single_id { OwnerPolicy::BestEffort } else { OwnerPolicy::Exact };
+        let layers = Arc::new(Layers::new(self.store.clone(), owners, events.clone()));
         let shared = Arc::new(Shared {
             store: self.store.clone(),
+            layers: layers.clone(),
             images: Images::new(self.store.clone(), self.client.clone(), layouts),
             events: events.clone(),
             host: Platform::host(),
             locals,
-            owners: if self.options.single_id { OwnerPolicy::BestEffort } else { OwnerPolicy::Exact },
+            owners,
             vertices: Mutex::default(),
         });
         let session = Arc::new(Session {
-            solver: Solver::new(self.cache(), jobs, teller(&shared)),
+            solver: Solver::new(self.cache(layers), jobs, teller(&shared)),
             shared: shared.clone(),
             pull: request.pull,
             findings: Mutex::default(),
@@ -195,8 +202,8 @@ impl Engine {
         Ok((session, outcome))
     }
 
-    fn cache(&self) -> Arc<DurableCache<SnapshotCodec>> {
-        Arc::new(DurableCache::new(self.store.clone(), SnapshotCodec(self.store.clone())))
+    fn cache(&self, layers: Arc<Layers>) -> Arc<DurableCache<SnapshotCodec>> {
+        Arc::new(DurableCache::new(self.store.clone(), SnapshotCodec { store: self.store.clone(), layers }))
     }
 
     /// The build file's name and text, and a directory to keep while the build runs where the text came from stdin.

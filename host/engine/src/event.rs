@@ -39,8 +39,10 @@ pub enum Event {
         id: Arc<str>,
         /// How much is done, in bytes.
         current: u64,
-        /// How much there is, in bytes; 0 is "not known".
+        /// How much there is, in bytes; 0 is "not known", or nothing that is counted.
         total: u64,
+        /// When the part began.
+        started: Timestamp,
         /// When.
         at: Timestamp,
         /// The part is done.

@@ -116,7 +116,7 @@ impl Exporter {
         results: Vec<(Target, Value)>,
         metadata: BTreeMap<String, Vec<u8>>,
     ) -> Result<Exported, BuildError> {
-        let shared2 = shared.clone();
+        let (shared2, shared3) = (shared.clone(), shared.clone());
         let failed = |error: OpFailure| {
             let kind = match &error {
                 OpFailure::Export(_) | OpFailure::Files(_) | OpFailure::Store(_) | OpFailure::Overlay(_) => Kind::Store,
@@ -124,8 +124,40 @@ impl Exporter {
             };
             BuildError::new(kind, error)
         };
-        let work = blocking(move || self.export_blocking(&shared2, results, &metadata));
+        let work = async move {
+            let results = self.bring(&shared3, results).await?;
+            blocking(move || self.export_blocking(&shared2, results, &metadata)).await
+        };
         shared.internal("exporting", work).await.map_err(failed)
+    }
+
+    /// Brings what the outputs need of layers that are not here: an image needs their blobs, files need them laid down. What is no snapshot
+    /// becomes one where an image is made of it.
+    async fn bring(
+        &self,
+        shared: &std::sync::Arc<Shared>,
+        mut results: Vec<(Target, Value)>,
+    ) -> Result<Vec<(Target, Value)>, OpFailure> {
+        let image = |output: &Output| {
+            matches!(output, Output::Image(_) | Output::OciTar(..) | Output::OciDir(..) | Output::Docker(..))
+        };
+        let files = |output: &Output| matches!(output, Output::Local(..) | Output::Tar(..));
+        for (_, value) in &mut results {
+            if self.outputs.iter().any(image) {
+                if matches!(value, Value::Context(_)) {
+                    let (shared, context) = (shared.clone(), value.clone());
+                    let id = blocking(move || shared.snapshot(&context)).await?;
+                    *value = id.map_or(Value::Scratch, Value::Snapshot);
+                }
+                if let Value::Snapshot(id) = value {
+                    shared.layers.fetch(*id).await?;
+                }
+            }
+            if self.outputs.iter().any(files) {
+                shared.present(value).await?;
+            }
+        }
+        Ok(results)
     }
 
     fn export_blocking(
@@ -150,7 +182,7 @@ impl Exporter {
         for output in &self.outputs {
             let image = match output {
                 Output::Image(image) => {
-                    let built = self.image(&results, image, &compressor)?;
+                    let built = self.image(shared, &results, image, &compressor)?;
                     let names = self.names(image);
                     let descriptor = stored(&built)?;
                     // Without a name the image stays under its digest: nothing that was built vanishes.
@@ -165,17 +197,17 @@ impl Exporter {
                     Some((built, names))
                 }
                 Output::OciTar(image, destination) => {
-                    let (built, names) = (self.image(&results, image, &compressor)?, self.names(image));
+                    let (built, names) = (self.image(shared, &results, image, &compressor)?, self.names(image));
                     write_to(destination, |out| write_oci_tar(&built, &names, &self.blobs(), out))?;
                     Some((built, names))
                 }
                 Output::OciDir(image, destination) => {
-                    let (built, names) = (self.image(&results, image, &compressor)?, self.names(image));
+                    let (built, names) = (self.image(shared, &results, image, &compressor)?, self.names(image));
                     write_oci_dir(&built, &names, &self.blobs(), destination)?;
                     Some((built, names))
                 }
                 Output::Docker(image, destination) => {
-                    let (built, names) = (self.image(&results, image, &compressor)?, self.names(image));
+                    let (built, names) = (self.image(shared, &results, image, &compressor)?, self.names(image));
                     write_to(destination, |out| write_docker_tar(&built, &names, &self.blobs(), out))?;
                     Some((built, names))
                 }
@@ -218,13 +250,14 @@ impl Exporter {
 
     fn image(
         &self,
+        shared: &Shared,
         results: &[PlatformResult],
         output: &ImageOutput,
         compressor: &Compressor,
     ) -> Result<Assembled, OpFailure> {
         let mut images = Vec::new();
         for result in results {
-            let (layers, layer_metas) = self.layers(&result.value, output, compressor)?;
+            let (layers, layer_metas) = self.layers(shared, &result.value, output, compressor)?;
             let config = if result.target.config.is_empty() { b"{}".to_vec() } else { result.target.config.clone() };
             images.push(BuiltImage {
                 platform: result.target.platform.clone(),
@@ -247,6 +280,7 @@ impl Exporter {
     /// Layers from the base up: those that are blobs already as they are, the others packed.
     fn layers(
         &self,
+        shared: &Shared,
         value: &Value,
         output: &ImageOutput,
         compressor: &Compressor,
@@ -254,15 +288,15 @@ impl Exporter {
         let id = match value {
             Value::Scratch => return Ok((Vec::new(), Vec::new())),
             Value::Snapshot(id) => *id,
-            Value::Context(_) => return Err(OpFailure::NotYet("an image straight from a local directory".into())),
+            Value::Context(_) => return Err(OpFailure::Worker("a directory was not made a snapshot".into())),
         };
-        let mut chain = self.store.chain(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
+        let mut chain = self.store.records(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
         chain.reverse();
-        let mut sources = Vec::new();
+        let (mut sources, mut told) = (Vec::new(), Vec::new());
         for layer in &chain {
             let known = match &layer.diff_id {
                 Some(diff_id) => {
-                    let kinds = self.store.blobs_of(diff_id)?.into_iter().filter_map(|blob| {
+                    let kinds = shared.layers.blobs(diff_id)?.into_iter().filter_map(|blob| {
                         let kind = kind_of(&blob.media_type)?;
                         Some(LayerBlob { diff_id: *diff_id, digest: blob.digest, size: blob.size, kind })
                     });
@@ -272,6 +306,8 @@ impl Exporter {
                 }
                 None => None,
             };
+            // What an image says of its own blob is not remembered before it was unpacked.
+            told.push(known.map(|blob| blob.digest));
             sources.push(match known {
                 Some(blob) => LayerSource::Blob(blob),
                 None => {
@@ -286,7 +322,10 @@ impl Exporter {
         let blobs = self.blobs();
         let stop = Stop::new();
         let packed = compressor.pack(sources, output.compression, output.force_compression, &blobs, &blobs, &stop)?;
-        for (layer, blob) in chain.iter().zip(&packed) {
+        for ((layer, blob), told) in chain.iter().zip(&packed).zip(told) {
+            if told == Some(blob.digest) {
+                continue;
+            }
             if layer.diff_id.is_none() {
                 self.store.set_diff_id(layer.id, blob.diff_id)?;
             }
@@ -329,7 +368,8 @@ fn trees(shared: &Shared, results: &[PlatformResult]) -> Result<Vec<PlatformTree
             let root = match &result.value {
                 Value::Snapshot(id) => shared.view(*id)?,
                 Value::Context(tree) => {
-                    tree.root().cloned().ok_or_else(|| OpFailure::NotYet("an empty result".into()))?
+                    let id = shared.snapshot(&Value::Context(tree.clone()))?;
+                    shared.view(id.ok_or_else(|| OpFailure::Worker("a directory became nothing".into()))?)?
                 }
                 Value::Scratch => {
                     let active = shared.store.prepare(None)?;

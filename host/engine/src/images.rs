@@ -1,7 +1,7 @@
 //! `Images`: where images come from, in order: rhost's own names, layouts that the user named, registries. What came once by
 //! digest is read from the store.
 use std::collections::{BTreeMap, HashMap};
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,10 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rhost_llb::Platform;
 use rhost_registry::{
-    BlobSink, BlobStore, Client, Descriptor, Error, ImageSource, OciLayout, RawManifest, Reference, ResolvedImage,
-    resolve,
+    BlobSink, Client, Descriptor, Error, ImageSource, OciLayout, RawManifest, Reference, ResolvedImage, resolve,
 };
-use rhost_store::{BlobWriter, MAX_READ, Store};
+use rhost_store::{MAX_READ, Store};
 
 use crate::op_error::OpFailure;
 
@@ -190,47 +189,5 @@ impl ImageSource for OwnImages {
 
     async fn blob(&self, image: &Reference, blob: &Descriptor, sink: &mut dyn BlobSink) -> Result<(), Error> {
         if feed(&self.0, blob, sink).await? { Ok(()) } else { Err(Self::missing(image)) }
-    }
-}
-
-/// The store as a place for pulled blobs.
-pub struct PullInto(pub Store);
-
-struct Sink {
-    writer: Option<BlobWriter>,
-    store: Store,
-    wanted: rhost_llb::BlobDigest,
-}
-
-#[async_trait]
-impl BlobStore for PullInto {
-    async fn has(&self, blob: &Descriptor) -> io::Result<bool> {
-        Ok(self.0.blob_size(&blob.digest) == Some(blob.size))
-    }
-
-    async fn start(&self, blob: &Descriptor) -> io::Result<Box<dyn BlobSink>> {
-        let writer = self.0.blob_writer().map_err(io::Error::other)?;
-        Ok(Box::new(Sink { writer: Some(writer), store: self.0.clone(), wanted: blob.digest }))
-    }
-}
-
-#[async_trait]
-impl BlobSink for Sink {
-    async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
-        match &mut self.writer {
-            Some(writer) => writer.write_all(&bytes),
-            None => Err(io::Error::other("the blob is closed")),
-        }
-    }
-
-    async fn restart(&mut self) -> io::Result<()> {
-        self.writer = None;
-        self.writer = Some(self.store.blob_writer().map_err(io::Error::other)?);
-        Ok(())
-    }
-
-    async fn commit(mut self: Box<Self>) -> io::Result<()> {
-        let writer = self.writer.take().ok_or_else(|| io::Error::other("the blob is closed"))?;
-        writer.commit(Some(self.wanted)).map(drop).map_err(io::Error::other)
     }
 }

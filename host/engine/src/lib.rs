@@ -1,10 +1,12 @@
 //! The composition root: the only place that joins the rooms. It picks the frontend, runs it, solves what it answers, exports.
+mod arriving;
 mod config;
 mod engine;
 mod error;
 mod event;
 mod export;
 mod images;
+mod layers;
 mod op_error;
 mod ops;
 mod overlay;

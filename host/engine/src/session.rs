@@ -266,6 +266,7 @@ impl Solved {
         work: impl FnOnce(&Root) -> Result<T, HostError> + Send + 'static,
     ) -> Result<T, HostError> {
         let (shared, value) = (self.shared.clone(), self.value.clone());
+        shared.present(&value).await.map_err(|error| HostError::Failed(error.to_string()))?;
         let root = blocking(move || match &value {
             Value::Snapshot(id) => Ok(Some(shared.view(*id)?)),
             Value::Scratch => Ok(None),

@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use rhost_llb::{Digest, Platform, VertexDigest};
-use rhost_rootfs::{OwnerPolicy, Root, Tree};
+use rhost_rootfs::{Copy, CopyMode, OwnerPolicy, Root, Source, Tree, copy};
 use rhost_store::{SnapshotId, Store};
 
 use crate::event::{Event, Events};
 use crate::images::Images;
+use crate::layers::Layers;
 use crate::op_error::OpFailure;
 use crate::value::Value;
 
@@ -28,6 +29,8 @@ pub struct Shared {
     pub store: Store,
     /// Registries and layouts.
     pub images: Images,
+    /// Layers of images, brought when they are needed.
+    pub layers: Arc<Layers>,
     /// Progress.
     pub events: Events,
     /// The platform of this machine.
@@ -65,7 +68,28 @@ impl Shared {
         answer
     }
 
-    /// A read-only view of snapshot `id`.
+    /// Brings what of `value` is not there yet.
+    pub async fn present(&self, value: &Value) -> Result<(), OpFailure> {
+        match value {
+            Value::Snapshot(id) => self.layers.lay_down(*id).await,
+            Value::Scratch | Value::Context(_) => Ok(()),
+        }
+    }
+
+    /// `value` as a snapshot; `None` for the empty tree. A directory of the user's is copied.
+    pub fn snapshot(&self, value: &Value) -> Result<Option<SnapshotId>, OpFailure> {
+        match value {
+            Value::Scratch => Ok(None),
+            Value::Snapshot(id) => Ok(Some(*id)),
+            Value::Context(tree) => {
+                let active = self.store.prepare(None)?;
+                copy(&Source::Tree((**tree).clone()), &Root::open(active.upper())?, &as_it_is(self.owners))?;
+                Ok(Some(active.commit()?))
+            }
+        }
+    }
+
+    /// A read-only view of snapshot `id`; all of it must be there ([`Shared::present`]).
     pub fn view(&self, id: SnapshotId) -> Result<Root, OpFailure> {
         let spec = self.store.mount(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
         crate::overlay::open(&spec).map_err(OpFailure::overlay)
@@ -78,5 +102,26 @@ impl Shared {
             Value::Snapshot(id) => Arc::new(Tree::of_root(self.view(*id)?)),
             Value::Context(tree) => tree.clone(),
         })
+    }
+}
+
+/// Copies all of a tree as it is.
+fn as_it_is(owners: OwnerPolicy) -> Copy {
+    Copy {
+        src: "/".into(),
+        dest: "/".into(),
+        owner: None,
+        mode: CopyMode::Keep,
+        follow_symlink: false,
+        dir_contents: true,
+        unpack: false,
+        create_dest_path: true,
+        wildcard: false,
+        empty_wildcard: false,
+        timestamp: None,
+        include: Vec::new(),
+        exclude: Vec::new(),
+        always_replace: false,
+        owners,
     }
 }

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 
 use crate::decompress::decompress;
-use crate::layer_apply::Extractor;
+use crate::layer_apply::{Extractor, Lowers};
 use crate::path::{bytes, owned};
 use crate::root::Last;
 use crate::tar_read::TarReader;
@@ -46,6 +46,6 @@ pub(crate) fn unpack_into(
     let below = root.dir(owned(dest))?;
     let (_, reader) = decompress(file)?;
     let mut reader = TarReader::new(reader);
-    Extractor::new(&below, b"/", None, owners, owner, &[]).run(&mut reader)?;
+    Extractor::new(&below, b"/", None, owners, owner, Lowers::Here(&[])).run(&mut reader)?;
     Ok(())
 }

@@ -26,6 +26,24 @@ const OPAQUE: &[u8] = b".wh..wh..opq";
 /// Parent directories kept open.
 const OPEN_PARENTS: usize = 64;
 
+/// The layers below one that is laid down, topmost first. Few layers ask for them, so several can be laid down at once.
+#[derive(Clone, Copy)]
+pub enum Lowers<'a> {
+    /// They are there. May be empty.
+    Here(&'a [Root]),
+    /// Waits until they are there. Asked once, by a layer that needs them.
+    Later(&'a dyn Fn() -> Result<Vec<Root>>),
+}
+
+impl std::fmt::Debug for Lowers<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Here(roots) => f.debug_tuple("Here").field(&roots.len()).finish(),
+            Self::Later(_) => f.write_str("Later"),
+        }
+    }
+}
+
 /// How a layer is laid down.
 #[derive(Debug, Clone, Copy)]
 pub struct Apply<'a> {
@@ -33,9 +51,8 @@ pub struct Apply<'a> {
     pub xattrs: OverlayXattrs,
     /// What a refused change of owner means.
     pub owners: OwnerPolicy,
-    /// Layers below, topmost first: where a hard link may find its target and a parent directory its metadata when the layer itself has
-    /// them not. May be empty.
-    pub lowers: &'a [Root],
+    /// Layers below: where a hard link may find its target and a parent directory its metadata when the layer itself has them not.
+    pub lowers: Lowers<'a>,
 }
 
 /// What was read while a layer was applied.
@@ -61,6 +78,9 @@ pub fn apply_layer(root: &Root, tar: impl Read, options: Apply<'_>) -> Result<Ap
     Ok(Applied { diff_id: DiffId(digest), size, entries })
 }
 
+/// Owner, mode, time, attributes.
+type Described = (Owner, u32, Timestamp, Vec<(Vec<u8>, Vec<u8>)>);
+
 pub(crate) struct Extractor<'a> {
     root: &'a Root,
     /// Where names begin, resolved.
@@ -69,7 +89,9 @@ pub(crate) struct Extractor<'a> {
     overlay: Option<OverlayXattrs>,
     owners: OwnerPolicy,
     owner: Option<Owner>,
-    lowers: &'a [Root],
+    lowers: Lowers<'a>,
+    /// What [`Lowers::Later`] answered.
+    arrived: Option<Vec<Root>>,
     parents: HashMap<Vec<u8>, Rc<OwnedFd>>,
     /// Directories whose times are set last, because what is made in them moves them.
     dirs: HashMap<Vec<u8>, Timestamp>,
@@ -82,10 +104,23 @@ impl<'a> Extractor<'a> {
         overlay: Option<OverlayXattrs>,
         owners: OwnerPolicy,
         owner: Option<Owner>,
-        lowers: &'a [Root],
+        lowers: Lowers<'a>,
     ) -> Self {
         let (parents, dirs) = (HashMap::new(), HashMap::new());
-        Self { root, base: base.to_vec(), overlay, owners, owner, lowers, parents, dirs }
+        Self { root, base: base.to_vec(), overlay, owners, owner, lowers, arrived: None, parents, dirs }
+    }
+
+    /// The layers below, once they are there.
+    fn lowers(&mut self) -> Result<&[Root]> {
+        match self.lowers {
+            Lowers::Here(roots) => Ok(roots),
+            Lowers::Later(wait) => {
+                if self.arrived.is_none() {
+                    self.arrived = Some(wait()?);
+                }
+                Ok(self.arrived.as_deref().unwrap_or_default())
+            }
+        }
     }
 
     pub(crate) fn run<R: Read>(&mut self, reader: &mut TarReader<R>) -> Result<u64> {
@@ -255,7 +290,8 @@ impl<'a> Extractor<'a> {
                 Err(error) => return Err(Error::io("create hard link", shown, error)),
             }
         }
-        for lower in self.lowers {
+        let (owners, lowers) = (self.owners, self.lowers()?);
+        for lower in lowers {
             let Some(stat) = lower.try_stat(&shown, Last::Keep)? else { continue };
             if !stat.is_file() {
                 break;
@@ -266,7 +302,7 @@ impl<'a> Extractor<'a> {
             let xattrs = xattrs_of(fd.as_fd(), &from, &shown)?;
             let values = Finish {
                 owner: Some(stat.owner),
-                owners: self.owners,
+                owners,
                 mode: Some(stat.mode),
                 atime: stat.atime,
                 mtime: stat.mtime,
@@ -312,20 +348,10 @@ impl<'a> Extractor<'a> {
             let shown = owned(&at);
             match rustix::fs::mkdirat(&fd, os(part), Mode::from_raw_mode(0o755)) {
                 Ok(()) => {
-                    let below = self.lowers.iter().find_map(|l| match l.try_stat(&shown, Last::Keep) {
-                        Ok(Some(stat)) if stat.is_dir() => Some((l, stat)),
-                        _ => None,
-                    });
-                    let (owner, mode) = match &below {
-                        Some((_, stat)) => (stat.owner, stat.mode),
-                        None => (self.owner.unwrap_or_default(), 0o755),
-                    };
-                    let mut xattrs = Vec::new();
-                    if let Some((lower, _)) = &below {
-                        xattrs = xattrs_of(lower.open_dir(&at)?.as_fd(), b".", &shown)?;
-                    }
+                    let owner = self.owner.unwrap_or_default();
                     // A directory that nobody described has no time of its own: the epoch, so that extraction is a function of the tar.
-                    let mtime = below.map_or(0, |(_, stat)| stat.mtime);
+                    let (owner, mode, mtime, xattrs) =
+                        self.described_below(&at)?.unwrap_or((owner, 0o755, 0, Vec::new()));
                     let values = Finish {
                         owner: Some(owner),
                         owners: self.owners,
@@ -345,6 +371,18 @@ impl<'a> Extractor<'a> {
             fd = root::open_subdir(&fd, part, &shown)?;
         }
         Ok(())
+    }
+
+    /// Owner, mode, time and attributes of the directory `path` of the layers below.
+    fn described_below(&mut self, path: &[u8]) -> Result<Option<Described>> {
+        let shown = owned(path);
+        let found = self.lowers()?.iter().find_map(|lower| match lower.try_stat(&shown, Last::Keep) {
+            Ok(Some(stat)) if stat.is_dir() => Some((lower, stat)),
+            _ => None,
+        });
+        let Some((lower, stat)) = found else { return Ok(None) };
+        let xattrs = xattrs_of(lower.open_dir(path)?.as_fd(), b".", &shown)?;
+        Ok(Some((stat.owner, stat.mode, stat.mtime, xattrs)))
     }
 
     fn forget(&mut self, path: &[u8]) {

@@ -2,7 +2,7 @@
 use std::fs;
 
 use rhost_rootfs::{
-    Apply, Error, Last, OverlayXattrs, OwnerPolicy, Rm, Source, apply_layer, copy, mkdir_all, mkfile, rm,
+    Apply, Error, Last, Lowers, OverlayXattrs, OwnerPolicy, Rm, Source, apply_layer, copy, mkdir_all, mkfile, rm,
     unpack_archive,
 };
 
@@ -44,7 +44,7 @@ fn a_copy_never_reads_or_writes_outside() {
 
 fn layer(tar: &[u8]) -> (Result<rhost_rootfs::Applied, Error>, tempfile::TempDir) {
     let (tmp, root) = dir();
-    let options = Apply { xattrs: OverlayXattrs::Trusted, owners: EXACT, lowers: &[] };
+    let options = Apply { xattrs: OverlayXattrs::Trusted, owners: EXACT, lowers: Lowers::Here(&[]) };
     (apply_layer(&root, tar, options), tmp)
 }
 

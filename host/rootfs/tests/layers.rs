@@ -6,14 +6,19 @@ use std::path::Path;
 
 use rhost_llb::{DiffId, Digest};
 use rhost_rootfs::{
-    Applied, Apply, LayerOptions, OverlayXattrs, OwnerPolicy, Root, apply_layer, write_layer, write_layer_over,
+    Applied, Apply, LayerOptions, Lowers, OverlayXattrs, OwnerPolicy, Root, apply_layer, write_layer, write_layer_over,
 };
 use rustix::fs::{FileType, Mode, XattrFlags};
 
 use crate::support::{Archive, copy_options, dir, file, link, list, privileged, subdir};
 
 fn apply(tar: &[u8], root: &Root, lowers: &[Root]) -> Applied {
-    apply_layer(root, tar, Apply { xattrs: OverlayXattrs::Trusted, owners: OwnerPolicy::Exact, lowers }).unwrap()
+    apply_layer(
+        root,
+        tar,
+        Apply { xattrs: OverlayXattrs::Trusted, owners: OwnerPolicy::Exact, lowers: Lowers::Here(lowers) },
+    )
+    .unwrap()
 }
 
 fn write(root: &Root) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! What the crate does to real directories. Root is needed for owners, devices and trusted attributes.
 mod copies;
+mod diffs;
 mod hashes;
 mod hostile;
 mod layers;

@@ -47,6 +47,14 @@ impl BlobWriter {
         self.size
     }
 
+    /// Reads what is being written, from the first byte on, also after it was published. What is read is not checked yet.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn reader(&self) -> io::Result<File> {
+        File::open(&self.path)
+    }
+
     /// Publishes the bytes under their digest.
     ///
     /// # Errors

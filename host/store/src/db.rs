@@ -16,15 +16,16 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::{BlobRecord, Error, ImageRecord, Result, SnapshotId, SnapshotInfo};
 
-const FILE: &str = "records-v1.sqlite";
+const FILE: &str = "records-v2.sqlite";
 
 /// How long a writer waits for another process's transaction. Transactions here take milliseconds.
 const BUSY: Duration = Duration::from_secs(30);
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS snapshots (
-    id INTEGER PRIMARY KEY AUTOINCREMENT, bucket TEXT NOT NULL, name TEXT NOT NULL UNIQUE, parent INTEGER,
+    id INTEGER PRIMARY KEY AUTOINCREMENT, bucket TEXT NOT NULL, name TEXT NOT NULL, parent INTEGER,
     chain TEXT, diff_id TEXT, created INTEGER NOT NULL);
+CREATE UNIQUE INDEX IF NOT EXISTS snapshot_places ON snapshots (bucket, name, ifnull(parent, 0));
 CREATE UNIQUE INDEX IF NOT EXISTS snapshot_chains ON snapshots (bucket, chain) WHERE chain IS NOT NULL;
 CREATE TABLE IF NOT EXISTS layer_blobs (
     diff_id TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL, media_type TEXT NOT NULL, PRIMARY KEY (diff_id, digest));
@@ -69,7 +70,7 @@ impl Db {
     }
 
     /// Runs `work`; when the file turns out to be damaged it is rebuilt, and `work` runs once more on the empty one.
-    fn run<T>(&self, work: impl Fn(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
+    pub(crate) fn run<T>(&self, work: impl Fn(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = self.connection();
         match work(&mut connection) {
             Err(error) if is_damage(&error) => {
@@ -83,7 +84,7 @@ impl Db {
         }
     }
 
-    fn write<T>(&self, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+    pub(crate) fn write<T>(&self, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         self.run(|connection| {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let answer = work(&transaction)?;
@@ -98,40 +99,12 @@ impl Db {
 
     // Snapshots.
 
-    /// Records a snapshot. Answers its id, and false when the chain was recorded already by somebody else (whose id it then is).
-    pub(crate) fn add_snapshot(
-        &self,
-        bucket: &str,
-        name: &str,
-        parent: Option<SnapshotId>,
-        chain: Option<&ChainId>,
-        diff_id: Option<DiffId>,
-    ) -> Result<(SnapshotId, bool)> {
+    /// Records a snapshot and answers its id.
+    pub(crate) fn add_snapshot(&self, bucket: &str, name: &str, parent: Option<SnapshotId>) -> Result<SnapshotId> {
         self.write(|t| {
-            if let Some(chain) = chain {
-                let found: Option<(i64, String)> = t
-                    .prepare_cached("SELECT id, name FROM snapshots WHERE bucket = ?1 AND chain = ?2")?
-                    .query_row(params![bucket, chain.to_string()], |r| Ok((r.get(0)?, r.get(1)?)))
-                    .optional()?;
-                if let Some((id, other)) = found {
-                    if self.root.join(bucket).join(other).join("fs").is_dir() {
-                        return Ok((SnapshotId(id), false));
-                    }
-                    t.execute("DELETE FROM snapshots WHERE id = ?1", [id])?;
-                }
-            }
-            t.prepare_cached(
-                "INSERT INTO snapshots (bucket, name, parent, chain, diff_id, created) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            )?
-            .execute(params![
-                bucket,
-                name,
-                parent.map(|p| p.0),
-                chain.map(ToString::to_string),
-                diff_id.map(|d| d.to_string()),
-                now()
-            ])?;
-            Ok((SnapshotId(t.last_insert_rowid()), true))
+            t.prepare_cached("INSERT INTO snapshots (bucket, name, parent, created) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![bucket, name, parent.map(|p| p.0), now()])?;
+            Ok(SnapshotId(t.last_insert_rowid()))
         })
     }
 
@@ -170,16 +143,6 @@ impl Db {
                 .query_row(params![bucket, chain.to_string()], |r| Ok(SnapshotId(r.get(0)?)))
                 .optional()
         })
-    }
-
-    pub(crate) fn set_diff_id(&self, id: SnapshotId, diff_id: DiffId) -> Result<()> {
-        self.write(|t| {
-            t.execute("UPDATE snapshots SET diff_id = ?2 WHERE id = ?1", params![id.0, diff_id.to_string()]).map(|_| ())
-        })
-    }
-
-    pub(crate) fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
-        self.write(|t| t.execute("DELETE FROM snapshots WHERE id = ?1", [id.0]).map(|_| ()))
     }
 
     pub(crate) fn snapshot_names(&self, bucket: &str) -> Result<HashSet<String>> {
@@ -360,7 +323,7 @@ fn image_row(row: &Row<'_>) -> rusqlite::Result<Option<ImageRecord>> {
     Ok(Some(ImageRecord { name: row.get(0)?, descriptor, updated: row.get(2)? }))
 }
 
-fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec as i64
 }
 

@@ -8,7 +8,7 @@
 //! ROOT/ingest-v1/             downloads and blobs being written
 //! ROOT/snapshots-v1/<id>/fs   one directory layer each; <id>/work beside it while it is written
 //! ROOT/locks-v1/              flock files
-//! ROOT/records-v1.sqlite      records of all of it
+//! ROOT/records-v2.sqlite      records of all of it
 //! ```
 
 mod blob;
@@ -16,6 +16,7 @@ mod cache;
 mod db;
 mod error;
 mod image;
+mod layers;
 mod lock;
 mod record;
 mod snapshot;
@@ -25,6 +26,7 @@ pub use blob::{BlobWriter, MAX_READ};
 pub use cache::{ContextDigests, DurableCache, ResultCodec};
 pub use error::{Error, Result};
 pub use image::{ImageName, ImageRecord};
+pub use layers::LayerWriter;
 pub use lock::{Lease, Lock};
 pub use record::BlobRecord;
 pub use snapshot::{ActiveSnapshot, MountSpec, SnapshotId, SnapshotInfo};

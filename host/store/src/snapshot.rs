@@ -3,6 +3,7 @@
 //! This module mounts nothing. A new layer is a directory pair `fs` and `work` under a name of its own; committing it renames nothing: the
 //! record in the database, written last, is what makes it a snapshot. A directory without a record is rubbish that a sweep removes, a
 //! record without a directory is a miss.
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use rhost_llb::{BlobDigest, ChainId, DiffId};
@@ -49,6 +50,13 @@ pub struct SnapshotInfo {
     pub created: i64,
 }
 
+impl SnapshotInfo {
+    /// Whether its directory is there. A layer of an image may be recorded before it is laid down.
+    pub fn is_present(&self) -> bool {
+        self.dir.is_dir()
+    }
+}
+
 /// A layer being written. Dropped without commit its directory is removed.
 #[derive(Debug)]
 pub struct ActiveSnapshot {
@@ -83,23 +91,13 @@ impl ActiveSnapshot {
     }
 
     /// Makes it a snapshot. Nothing may be written to it afterwards; unmount first.
-    pub fn commit(self) -> Result<SnapshotId> {
-        self.commit_as(None, None)
-    }
-
-    /// As [`ActiveSnapshot::commit`] for a layer of an image: recorded with its diff id, and found again by the chain it completes. When
-    /// another process has committed the same chain meanwhile, that one is answered and this one removed.
-    pub fn commit_layer(self, chain: &ChainId, diff_id: DiffId) -> Result<SnapshotId> {
-        self.commit_as(Some(chain), Some(diff_id))
-    }
-
-    fn commit_as(mut self, chain: Option<&ChainId>, diff_id: Option<DiffId>) -> Result<SnapshotId> {
+    pub fn commit(mut self) -> Result<SnapshotId> {
         let work = self.dir.join("work");
         let _ = remove_tree(&self.store, &work);
         let name = self.dir.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
         let bucket = snapshots_dir(self.store.options().overlay);
-        let (id, new) = self.store.inner.db.add_snapshot(bucket, &name, self.parent, chain, diff_id)?;
-        self.finished = new;
+        let id = self.store.inner.db.add_snapshot(bucket, &name, self.parent)?;
+        self.finished = true;
         Ok(id)
     }
 }
@@ -113,7 +111,7 @@ impl Drop for ActiveSnapshot {
     }
 }
 
-fn remove_tree(store: &Store, dir: &Path) -> Result<()> {
+pub(crate) fn remove_tree(store: &Store, dir: &Path) -> Result<()> {
     let bucket = store.inner.root.join(snapshots_dir(store.options().overlay));
     let relative = dir.strip_prefix(&bucket).unwrap_or(dir);
     let root = rhost_rootfs::Root::open(&bucket)?;
@@ -122,7 +120,7 @@ fn remove_tree(store: &Store, dir: &Path) -> Result<()> {
 }
 
 impl Store {
-    fn bucket(&self) -> PathBuf {
+    pub(crate) fn bucket(&self) -> PathBuf {
         self.inner.root.join(snapshots_dir(self.options().overlay))
     }
 
@@ -157,29 +155,28 @@ impl Store {
         Ok(self.layers(id)?.map(|lowers| MountSpec { lowers, upper: None, work: None, userxattr }))
     }
 
-    /// The directories of `id` and its parents, topmost first; `None` when one is gone.
+    /// The directories of `id` and its parents, topmost first; `None` when one is gone. A directory that is there several times (a merge of two
+    /// trees with one base) is told once, at its topmost place: what it has and hides there is all that it can add further down, and
+    /// overlayfs refuses it twice.
     pub fn layers(&self, id: SnapshotId) -> Result<Option<Vec<PathBuf>>> {
-        Ok(self.chain(id)?.map(|chain| chain.into_iter().map(|s| s.dir).collect()))
+        let mut seen = HashSet::new();
+        let dirs = |chain: Vec<SnapshotInfo>| {
+            chain.into_iter().map(|s| s.dir).filter(|dir| seen.insert(dir.clone())).collect()
+        };
+        Ok(self.chain(id)?.map(dirs))
     }
 
     /// The records of `id` and its parents, topmost first; `None` when one of them, or its directory, is gone.
     pub fn chain(&self, id: SnapshotId) -> Result<Option<Vec<SnapshotInfo>>> {
-        let Some(chain) = self.inner.db.chain(id, snapshots_dir(self.options().overlay))? else {
-            return Ok(None);
-        };
-        if chain.iter().any(|s| !s.dir.is_dir()) {
-            tracing::warn!(snapshot = id.0, "a layer of a recorded snapshot is gone; treated as a miss");
-            return Ok(None);
-        }
-        Ok(Some(chain))
+        Ok(self.records(id)?.filter(|chain| chain.iter().all(SnapshotInfo::is_present)))
     }
 
     /// What is recorded of `id`.
     pub fn snapshot(&self, id: SnapshotId) -> Result<Option<SnapshotInfo>> {
-        Ok(self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))?.filter(|s| s.dir.is_dir()))
+        Ok(self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))?.filter(SnapshotInfo::is_present))
     }
 
-    /// The snapshot of an image's layers up to `chain`.
+    /// The snapshot of an image's layers up to `chain`, if all of them are laid down.
     pub fn snapshot_of_chain(&self, chain: &ChainId) -> Result<Option<SnapshotId>> {
         let bucket = snapshots_dir(self.options().overlay);
         match self.inner.db.snapshot_of_chain(bucket, chain)? {
@@ -188,7 +185,7 @@ impl Store {
         }
     }
 
-    /// Records the diff id of a snapshot, once its layer has been written as a tar.
+    /// Records the diff id of a snapshot, once its layer has been written as a tar. It holds for every snapshot that has this layer.
     pub fn set_diff_id(&self, id: SnapshotId, diff_id: DiffId) -> Result<()> {
         self.inner.db.set_diff_id(id, diff_id)
     }
@@ -209,11 +206,11 @@ impl Store {
         self.inner.db.diff_id_of(digest)
     }
 
-    /// Removes a snapshot's record and directory. Snapshots above it become misses.
+    /// Removes a snapshot's record, and its directory when no other snapshot has the same layer. Snapshots above it become misses.
     pub fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
         if let Some(info) = self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))? {
-            self.inner.db.remove_snapshot(id)?;
-            if let Some(dir) = info.dir.parent() {
+            let last = self.inner.db.remove_snapshot(id)?;
+            if let Some(dir) = info.dir.parent().filter(|_| last) {
                 remove_tree(self, dir)?;
             }
         }

@@ -86,26 +86,101 @@ fn snapshots_stack_topmost_first() {
     assert!(matches!(store.prepare(Some(middle)), Err(Error::NoSnapshot { .. })));
 }
 
+/// Lays down the layer of `id`, which is not there yet.
+fn lay_down(store: &Store, id: SnapshotId, name: &str) {
+    let writer = store.lay_down(id).unwrap();
+    std::fs::write(writer.dir().join(name), name).unwrap();
+    writer.publish().unwrap();
+}
+
 #[test]
-fn image_layers_are_found_by_chain() {
+fn image_layers_are_recorded_first_and_laid_down_later() {
+    let (dir, store) = store();
+    let (diffs, other) = ([DiffId(Digest::of("a")), DiffId(Digest::of("b"))], DiffId(Digest::of("c")));
+    let chain = ChainId::of(&diffs).unwrap();
+    let top = store.declare_image(&diffs).unwrap().unwrap();
+    assert_eq!(store.declare_image(&diffs).unwrap(), Some(top), "the same image is the same snapshot");
+    assert_eq!(store.declare_image(&[]).unwrap(), None);
+    let sibling = store.declare_image(&[diffs[0], other]).unwrap().unwrap();
+    let records = store.records(top).unwrap().unwrap();
+    assert_eq!(records.iter().map(|r| r.diff_id).collect::<Vec<_>>(), [Some(diffs[1]), Some(diffs[0])]);
+    assert_eq!(store.records(sibling).unwrap().unwrap()[1].id, records[1].id, "the base is shared");
+    assert!(records.iter().all(|r| !r.is_present()));
+    assert_eq!((store.mount(top).unwrap(), store.snapshot_of_chain(&chain).unwrap()), (None, None));
+    assert_eq!(store.sweep().unwrap(), 0);
+    // Two at once: one of them is kept, nothing is left of the other.
+    let (one, two) = (store.lay_down(top).unwrap(), store.lay_down(top).unwrap());
+    std::fs::write(one.dir().join("f"), "one").unwrap();
+    one.publish().unwrap();
+    two.publish().unwrap();
+    lay_down(&store, records[1].id, "g");
+    let spec = store.mount(top).unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(spec.lowers[0].join("f")).unwrap(), "one");
+    assert_eq!(store.snapshot_of_chain(&chain).unwrap(), Some(top));
+    assert_eq!(std::fs::read_dir(dir.path().join("snapshots-user-v1")).unwrap().count(), 2);
+    // The directory disappears, or half of it: it can be laid down again.
+    std::fs::remove_dir_all(&records[0].dir).unwrap();
+    assert_eq!(store.mount(top).unwrap(), None);
+    lay_down(&store, top, "f");
+    assert!(store.mount(top).unwrap().is_some());
+    // A base that was removed is recorded anew, and what stood on it moves there.
+    store.remove_snapshot(records[1].id).unwrap();
+    assert_eq!(store.records(top).unwrap(), None);
+    assert_eq!(store.declare_image(&diffs).unwrap(), Some(top));
+    assert!(!store.records(top).unwrap().unwrap()[1].is_present());
+}
+
+#[test]
+fn layers_are_stacked_without_copying() {
+    let (dir, store) = store();
+    let base = layer(&store, None, "base");
+    let low = layer(&store, None, "low");
+    let high = layer(&store, Some(low), "high");
+    let merged = store.stack(Some(base), &[low, high]).unwrap().unwrap();
+    let spec = store.mount(merged).unwrap().unwrap();
+    let names = |lowers: &[std::path::PathBuf]| -> Vec<String> {
+        let first = |dir: &std::path::PathBuf| std::fs::read_dir(dir).unwrap().next().unwrap().unwrap();
+        lowers.iter().map(|dir| first(dir).file_name().into_string().unwrap()).collect()
+    };
+    assert_eq!(names(&spec.lowers), ["high", "low", "base"]);
+    assert_eq!(store.stack(Some(base), &[low, high]).unwrap(), Some(merged), "asked again, the same");
+    assert_eq!(store.stack(Some(base), &[]).unwrap(), Some(base));
+    assert_eq!(store.stack(None, &[low]).unwrap(), Some(low), "it stands there already");
+    let apart = store.stack(None, &[high]).unwrap().unwrap();
+    assert_eq!(names(&store.mount(apart).unwrap().unwrap().lowers), ["high"]);
+    assert_eq!(std::fs::read_dir(dir.path().join("snapshots-user-v1")).unwrap().count(), 3);
+    // What is known of a layer is known wherever it is.
+    let diff = DiffId(Digest::of("high"));
+    store.set_diff_id(high, diff).unwrap();
+    assert_eq!(store.snapshot(merged).unwrap().unwrap().diff_id, Some(diff));
+    // The directory goes with the last that has it.
+    store.remove_snapshot(high).unwrap();
+    assert!(store.mount(merged).unwrap().is_some());
+    store.remove_snapshot(apart).unwrap();
+    store.remove_snapshot(merged).unwrap();
+    assert_eq!(std::fs::read_dir(dir.path().join("snapshots-user-v1")).unwrap().count(), 2);
+    assert!(matches!(store.stack(None, &[high]), Err(Error::NoSnapshot { .. })));
+}
+
+#[test]
+fn a_stacked_image_layer_knows_its_image() {
     let (_dir, store) = store();
-    let diff = DiffId(Digest::of("layer"));
-    let chain = ChainId::of(&[diff]).unwrap();
-    assert_eq!(store.snapshot_of_chain(&chain).unwrap(), None);
-    let (one, two) = (store.prepare(None).unwrap(), store.prepare(None).unwrap());
-    let loser = two.upper();
-    let id = one.commit_layer(&chain, diff).unwrap();
-    assert_eq!(two.commit_layer(&chain, diff).unwrap(), id, "the first wins");
-    assert!(!loser.exists());
-    assert_eq!(store.snapshot_of_chain(&chain).unwrap(), Some(id));
-    let info = store.snapshot(id).unwrap().unwrap();
-    assert_eq!(info.diff_id, Some(diff));
-    // The directory disappears behind the record's back: a miss, and the chain can be made anew.
-    std::fs::remove_dir_all(&info.dir).unwrap();
-    assert_eq!(store.snapshot_of_chain(&chain).unwrap(), None);
-    let again = store.prepare(None).unwrap().commit_layer(&chain, diff).unwrap();
-    assert_ne!(again, id);
-    assert_eq!(store.snapshot_of_chain(&chain).unwrap(), Some(again));
+    let base = layer(&store, None, "base");
+    let diffs = [DiffId(Digest::of("a")), DiffId(Digest::of("b"))];
+    let image = store.declare_image(&diffs).unwrap().unwrap();
+    let merged = store.stack(Some(base), &[image]).unwrap().unwrap();
+    assert_eq!(store.origin(merged).unwrap(), image);
+    assert_eq!(store.origin(base).unwrap(), base);
+    lay_down(&store, merged, "f");
+    assert!(store.records(image).unwrap().unwrap()[0].is_present(), "one directory");
+    // The image is recorded anew right where its layer was stacked.
+    let low = store.records(image).unwrap().unwrap()[1].id;
+    store.remove_snapshot(low).unwrap();
+    let low = store.declare_image(&diffs[..1]).unwrap().unwrap();
+    let other = store.stack(Some(low), &[image]).unwrap().unwrap();
+    assert_ne!(other, image);
+    assert_eq!(store.declare_image(&diffs).unwrap(), Some(other));
+    assert_eq!(store.origin(merged).unwrap(), other);
 }
 
 #[test]
@@ -193,9 +268,9 @@ fn damaged_records_are_set_aside() {
         layer(&store, None, "x");
         drop(store);
         for suffix in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(dir.path().join(format!("records-v1.sqlite{suffix}")));
+            let _ = std::fs::remove_file(dir.path().join(format!("records-v2.sqlite{suffix}")));
         }
-        std::fs::write(dir.path().join("records-v1.sqlite"), damage).unwrap();
+        std::fs::write(dir.path().join("records-v2.sqlite"), damage).unwrap();
         let store = open(dir.path());
         assert_eq!(store.read_blob(&digest, 10).unwrap().unwrap(), b"kept");
         assert!(store.images().unwrap().is_empty());
@@ -212,7 +287,7 @@ fn records_damaged_in_the_middle_become_misses() {
         store.set_fact("kind", &at.to_le_bytes(), &value).unwrap();
     }
     drop(store);
-    let path = dir.path().join("records-v1.sqlite");
+    let path = dir.path().join("records-v2.sqlite");
     let mut bytes = std::fs::read(&path).unwrap();
     for page in bytes.chunks_mut(4096).skip(1) {
         page[..64].fill(0xa5);
@@ -267,11 +342,10 @@ fn work(root: &Path) {
         let digest = store.put_blob(text.as_bytes()).unwrap();
         assert_eq!(store.read_blob(&digest, 100).unwrap().unwrap(), text.as_bytes());
         let diff = DiffId(digest.0);
-        let chain = ChainId::of(&[diff]).unwrap();
-        let id = match store.snapshot_of_chain(&chain).unwrap() {
-            Some(id) => id,
-            None => store.prepare(None).unwrap().commit_layer(&chain, diff).unwrap(),
-        };
+        let id = store.declare_image(&[diff]).unwrap().unwrap();
+        if store.mount(id).unwrap().is_none() {
+            store.lay_down(id).unwrap().publish().unwrap();
+        }
         assert!(store.mount(id).unwrap().is_some());
         DurableCache::new(store.clone(), Snapshots(store.clone())).save(digest.0, &[link(at, None)], &id);
     }

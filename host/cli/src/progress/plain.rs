@@ -2,6 +2,7 @@
 //! Logs are never clipped. Numbers are given in order of appearance.
 use std::collections::HashMap;
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rhost_engine::Event;
@@ -23,7 +24,13 @@ struct Vertex {
     headed: bool,
     /// A line of each stream that has no end yet.
     partial: [Vec<u8>; 2],
+    /// When each part was last told of, and how many bytes it had.
+    parts: HashMap<Arc<str>, (Timestamp, u64)>,
 }
+
+/// Seconds between two lines about one part, and the share of it that must be new: as BuildKit's plain output.
+const PART_SECONDS: f64 = 5.0;
+const PART_SHARE: f64 = 0.05;
 
 impl Plain {
     fn vertex(&mut self, digest: VertexDigest) -> &mut Vertex {
@@ -72,14 +79,30 @@ impl super::Render for Plain {
                     None => writeln!(out, "#{number} DONE {seconds:.1}s"),
                 }
             }
-            Event::Status { vertex, id, current, total, done, .. } => {
-                let number = self.vertex(*vertex).number;
-                if *done {
-                    self.turn_to(number, out)?;
-                    let size = if *total > 0 { *total } else { *current };
-                    writeln!(out, "#{number} {id} {} done", bytes(size))?;
+            Event::Status { vertex, id, current, total, started, at, done } => {
+                let state = self.vertex(*vertex);
+                let number = state.number;
+                if let Some((last, before)) = state.parts.get(id)
+                    && !done
+                {
+                    let new = current.saturating_sub(*before) as f64;
+                    if seconds(Some(*last), *at) < PART_SECONDS || new < *total as f64 * PART_SHARE {
+                        return Ok(());
+                    }
                 }
-                Ok(())
+                state.parts.insert(id.clone(), (*at, *current));
+                self.turn_to(number, out)?;
+                write!(out, "#{number} {id}")?;
+                match (*current, *total) {
+                    (0, 0) => {}
+                    (current, 0) => write!(out, " {}", bytes(current))?,
+                    (current, total) => write!(out, " {} / {}", bytes(current), bytes(total))?,
+                }
+                let took = seconds(Some(*started), *at);
+                if took > 0.01 {
+                    write!(out, " {took:.1}s")?;
+                }
+                writeln!(out, "{}", if *done { " done" } else { "" })
             }
             Event::Log { vertex, stream, bytes, at } => {
                 let state = self.vertex(*vertex);

@@ -34,8 +34,11 @@ fn value(event: &Event) -> Value {
             }
             json!({"vertexes": [vertex]})
         }
-        Event::Status { vertex, id, current, total, at, done } => {
-            let mut status = json!({"id": &**id, "vertex": vertex.to_string(), "current": current, "total": total, "timestamp": at.to_string()});
+        Event::Status { vertex, id, current, total, started, at, done } => {
+            let mut status = json!({"id": &**id, "vertex": vertex.to_string(), "current": current, "timestamp": at.to_string(), "started": started.to_string()});
+            if *total > 0 {
+                status["total"] = (*total).into();
+            }
             if *done {
                 status["completed"] = at.to_string().into();
             }

@@ -9,33 +9,26 @@ use rhost_rootfs::{
     symlink,
 };
 use rhost_solver::{CacheMap, Op, OpError};
+use rhost_store::ActiveSnapshot;
 
 use crate::op_error::{OpFailure, blocking};
 use crate::shared::Shared;
 use crate::value::Value;
 
-/// A chain of file actions on one tree.
+/// File actions.
 pub struct FileStep {
     shared: Arc<Shared>,
     vertex: Arc<Vertex>,
 }
 
 impl FileStep {
-    /// Checks that the actions are one chain.
+    /// File actions; that their indexes and outputs fit was checked with the graph.
     pub fn new(shared: Arc<Shared>, vertex: Arc<Vertex>) -> Result<Self, OpFailure> {
         let step = Self { shared, vertex };
-        let inputs = step.vertex.inputs.len() as i64;
-        let actions = step.actions();
-        let chained = |(index, action): (usize, &FileAction)| {
-            let before = inputs + index as i64 - 1;
-            let last = index + 1 == actions.len();
-            (index == 0 || action.input == before)
-                && (index > 0 || action.input < inputs)
-                && action.secondary_input < inputs
-                && action.output == if last { 0 } else { -1 }
-        };
-        if !actions.iter().enumerate().all(chained) {
-            return Err(OpFailure::NotYet("a file operation whose actions are not one chain".into()));
+        for action in step.actions() {
+            if let FileActionKind::Copy(wanted) = &action.kind {
+                step.copy_options(wanted, None)?;
+            }
         }
         Ok(step)
     }
@@ -51,7 +44,7 @@ impl FileStep {
 #[async_trait]
 impl Op<Value> for FileStep {
     fn outputs(&self) -> usize {
-        1
+        self.actions().iter().filter(|action| action.output >= 0).count().max(1)
     }
 
     async fn cache_map(&self) -> Result<CacheMap, OpError> {
@@ -64,58 +57,125 @@ impl Op<Value> for FileStep {
 
     async fn run(&self, inputs: &[Value]) -> Result<Vec<Value>, OpError> {
         let (shared, vertex, inputs) = (self.shared.clone(), self.vertex.clone(), inputs.to_vec());
-        let done = blocking(move || FileStep { shared, vertex }.apply(&inputs));
-        Ok(vec![done.await.map_err(OpError::new)?])
+        blocking(move || FileStep { shared, vertex }.apply(&inputs)).await.map_err(OpError::new)
+    }
+}
+
+/// What an action has made.
+enum Made {
+    /// Nothing yet, or nothing any more.
+    Nothing,
+    /// A layer that the one action that stands on it goes on writing to.
+    Open(ActiveSnapshot, Root),
+    /// A tree that is finished.
+    Done(Value),
+}
+
+/// Which results are wanted, and which of them are only ever written on by the one action that stands on them: those become one layer
+/// with it, as in BuildKit. All others are layers of their own.
+struct Plan {
+    wanted: Vec<bool>,
+    goes_on: Vec<bool>,
+}
+
+impl Plan {
+    fn new(actions: &[FileAction], inputs: usize) -> Self {
+        let mut wanted = vec![false; actions.len()];
+        let (mut written_on, mut read) = (vec![0; actions.len()], vec![false; actions.len()]);
+        let result = |index: i64| usize::try_from(index).ok().and_then(|index| index.checked_sub(inputs));
+        for (number, action) in actions.iter().enumerate().rev() {
+            wanted[number] |= action.output >= 0;
+            if !wanted[number] {
+                continue;
+            }
+            if let Some(below) = result(action.input) {
+                wanted[below] = true;
+                written_on[below] += 1;
+            }
+            if let Some(from) = result(action.secondary_input) {
+                wanted[from] = true;
+                read[from] = true;
+            }
+        }
+        let alone = |number: usize| written_on[number] == 1 && !read[number] && actions[number].output < 0;
+        Self { wanted, goes_on: (0..actions.len()).map(alone).collect() }
     }
 }
 
 impl FileStep {
-    fn apply(&self, inputs: &[Value]) -> Result<Value, OpFailure> {
-        let input = |index: i64| usize::try_from(index).ok().and_then(|index| inputs.get(index));
-        let base = self.actions().first().and_then(|action| input(action.input));
-        let store = &self.shared.store;
-        let parent = match base {
-            None | Some(Value::Scratch) => None,
-            Some(Value::Snapshot(id)) => Some(*id),
-            Some(Value::Context(_)) => return Err(OpFailure::NotYet("a change of a local directory's copy".into())),
-        };
-        let active = store.prepare(parent)?;
-        let root = crate::overlay::open(active.mount()).map_err(OpFailure::overlay)?;
-        for action in self.actions() {
-            self.act(&root, action, inputs, input(action.secondary_input))?;
+    fn apply(&self, inputs: &[Value]) -> Result<Vec<Value>, OpFailure> {
+        let actions = self.actions();
+        let plan = Plan::new(actions, inputs.len());
+        let mut made: Vec<Made> = inputs.iter().cloned().map(Made::Done).collect();
+        let mut outputs = vec![Value::Scratch; self.outputs()];
+        for (number, action) in actions.iter().enumerate() {
+            if !plan.wanted[number] {
+                made.push(Made::Nothing);
+                continue;
+            }
+            let slot = usize::try_from(action.input).ok().and_then(|index| made.get_mut(index));
+            let (active, root) = match slot {
+                Some(slot @ Made::Open(..)) => match std::mem::replace(slot, Made::Nothing) {
+                    Made::Open(active, root) => (active, root),
+                    _ => self.begin(&Value::Scratch)?,
+                },
+                Some(Made::Done(value)) => {
+                    let value = value.clone();
+                    self.begin(&value)?
+                }
+                Some(Made::Nothing) | None => self.begin(&Value::Scratch)?,
+            };
+            self.act(&root, action, &made)?;
+            if plan.goes_on[number] {
+                made.push(Made::Open(active, root));
+                continue;
+            }
+            drop(root);
+            let value = Value::Snapshot(active.commit()?);
+            if let Some(output) = usize::try_from(action.output).ok().and_then(|output| outputs.get_mut(output)) {
+                *output = value.clone();
+            }
+            made.push(Made::Done(value));
         }
-        drop(root);
-        Ok(Value::Snapshot(active.commit()?))
+        Ok(outputs)
     }
 
-    fn act(&self, root: &Root, action: &FileAction, inputs: &[Value], from: Option<&Value>) -> Result<(), OpFailure> {
+    /// A new layer on top of `base`.
+    fn begin(&self, base: &Value) -> Result<(ActiveSnapshot, Root), OpFailure> {
+        let active = self.shared.store.prepare(self.shared.snapshot(base)?)?;
+        let root = crate::overlay::open(active.mount()).map_err(OpFailure::overlay)?;
+        Ok((active, root))
+    }
+
+    fn act(&self, root: &Root, action: &FileAction, made: &[Made]) -> Result<(), OpFailure> {
         let policy = self.shared.owners;
-        let owner = action.kind.owner().map(|owner| self.owner(owner, root, inputs)).transpose()?;
+        let owner = action.kind.owner().map(|owner| self.owner(owner, root, made)).transpose()?;
         let time = |timestamp: i64| (timestamp >= 0).then_some(timestamp);
         // Made files belong to root unless said otherwise.
-        let made = Some(owner.unwrap_or(Owner { uid: 0, gid: 0 }));
+        let given = Some(owner.unwrap_or(Owner { uid: 0, gid: 0 }));
         match &action.kind {
             FileActionKind::Copy(wanted) => {
+                let from = usize::try_from(action.secondary_input).ok().and_then(|index| made.get(index));
                 let source = match from {
-                    None | Some(Value::Scratch) => Source::Tree(rhost_rootfs::Tree::empty()),
-                    Some(Value::Snapshot(id)) => Source::Root(self.shared.view(*id)?),
-                    Some(Value::Context(tree)) => Source::Tree((**tree).clone()),
+                    Some(Made::Done(Value::Snapshot(id))) => Source::Root(self.shared.view(*id)?),
+                    Some(Made::Done(Value::Context(tree))) => Source::Tree((**tree).clone()),
+                    _ => Source::Tree(rhost_rootfs::Tree::empty()),
                 };
                 copy(&source, root, &self.copy_options(wanted, owner)?)?;
             }
             FileActionKind::MkFile(file) => {
-                mkfile(root, &file.path, &file.data, file.mode as u32, made, time(file.timestamp), policy)?;
+                mkfile(root, &file.path, &file.data, file.mode as u32, given, time(file.timestamp), policy)?;
             }
             FileActionKind::MkDir(dir) => {
                 let make = if dir.make_parents { mkdir_all } else { mkdir };
-                make(root, &dir.path, dir.mode as u32, made, time(dir.timestamp), policy)?;
+                make(root, &dir.path, dir.mode as u32, given, time(dir.timestamp), policy)?;
             }
             FileActionKind::Rm(wanted) => {
                 let options = Rm { allow_not_found: wanted.allow_not_found, wildcard: wanted.allow_wildcard };
                 rm(root, &wanted.path, options)?;
             }
             FileActionKind::Symlink(link) => {
-                symlink(root, &link.old_path, &link.new_path, made, time(link.timestamp), policy)?;
+                symlink(root, &link.old_path, &link.new_path, given, time(link.timestamp), policy)?;
             }
             FileActionKind::Missing => return Err(OpFailure::NotYet("an empty file action".into())),
         }
@@ -123,9 +183,7 @@ impl FileStep {
     }
 
     fn copy_options(&self, wanted: &FileActionCopy, owner: Option<Owner>) -> Result<Copy, OpFailure> {
-        if !wanted.required_paths.is_empty() {
-            return Err(OpFailure::NotYet("COPY --parents".into()));
-        }
+        // `required_paths` is looked at where the source is hashed, which is always before it is copied.
         let mode = if !wanted.mode_str.is_empty() {
             CopyMode::Change(ModeChange::parse(&wanted.mode_str)?)
         } else if wanted.mode < 0 {
@@ -153,9 +211,9 @@ impl FileStep {
     }
 
     /// Names are looked up in the tree that the op says, which for a Dockerfile is the one being changed.
-    fn owner(&self, wanted: &ChownOpt, root: &Root, inputs: &[Value]) -> Result<Owner, OpFailure> {
-        let view = |input: i64| match usize::try_from(input).ok().and_then(|index| inputs.get(index)) {
-            Some(Value::Snapshot(id)) => self.shared.view(*id),
+    fn owner(&self, wanted: &ChownOpt, root: &Root, made: &[Made]) -> Result<Owner, OpFailure> {
+        let view = |input: i64| match usize::try_from(input).ok().and_then(|index| made.get(index)) {
+            Some(Made::Done(Value::Snapshot(id))) => self.shared.view(*id),
             _ => Ok(root.clone()),
         };
         let mut owner = Owner { uid: 0, gid: 0 };

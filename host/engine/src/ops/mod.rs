@@ -1,8 +1,11 @@
 //! The operations of LLB over the store, the executor and the registries: one module for each kind.
+mod diff;
 mod exec;
 mod file;
 mod image;
 mod local;
+mod merge;
+mod present;
 
 use std::sync::Arc;
 
@@ -30,8 +33,17 @@ fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>) -> Result<Vertex<Value
     };
     let (shared, inner) = (shared.clone(), vertex.clone());
     let op: Arc<dyn Op<Value>> = match vertex.kind() {
-        OpKind::Exec(_) => Arc::new(exec::ExecStep::new(shared, inner).map_err(refuse)?),
-        OpKind::File(_) => Arc::new(file::FileStep::new(shared, inner).map_err(refuse)?),
+        OpKind::Exec(_) => {
+            let step = exec::ExecStep::new(shared.clone(), inner).map_err(refuse)?;
+            Arc::new(present::Present::new(shared, step))
+        }
+        OpKind::File(_) => {
+            let step = file::FileStep::new(shared.clone(), inner).map_err(refuse)?;
+            Arc::new(present::Present::new(shared, step))
+        }
+        OpKind::Merge(_) => Arc::new(merge::MergeStep::new(shared, inner)),
+        OpKind::Diff(_) => Arc::new(diff::DiffStep::new(shared, inner)),
+        OpKind::Passthrough(op) => Arc::new(merge::PassthroughStep::new(shared, inner.clone(), op)),
         OpKind::Source(source) => match source.split() {
             Some((SourceScheme::Image | SourceScheme::OciLayout, _)) => {
                 Arc::new(image::ImageStep::new(shared, inner).map_err(refuse)?)
@@ -64,6 +76,7 @@ async fn content_key(
     let map = cache_key::cache_map(&vertex.op, &shared.host).map_err(OpError::new)?;
     let selectors = map.deps.into_iter().nth(input).and_then(|dep| dep.content).unwrap_or_default();
     let (shared, value) = (shared.clone(), value.clone());
+    shared.present(&value).await.map_err(OpError::new)?;
     blocking(move || {
         let tree = shared.tree(&value)?;
         let digests = selectors.into_iter().map(|selector| {

@@ -1,0 +1,388 @@
+//! `Layers`: the layers of images that are recorded and not there yet: who offers them, and how they get there when somebody needs them.
+//!
+//! A `FROM` only records its layers. They are brought when a step mounts them or reads their files; an export needs their blobs and no
+//! more. All layers of an image are fetched and unpacked at once, each while it downloads: a layer waits for those below it only where its tar refers
+//! to them. What is laid down is what the image's config says: the diff id is compared before a layer gets its place.
+use std::collections::HashMap;
+use std::io::{BufReader, Read};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use jiff::Timestamp;
+use rhost_llb::{DiffId, VertexDigest};
+use rhost_registry::{BlobSink as _, Descriptor, ImageSource, Reference};
+use rhost_rootfs::{Apply, Lowers, OwnerPolicy, Root, apply_layer, decompress};
+use rhost_store::{BlobRecord, LayerWriter, SnapshotId, SnapshotInfo, Store};
+
+use crate::arriving::Incoming;
+use crate::event::{Event, Events};
+use crate::images::Found;
+use crate::op_error::{OpFailure, blocking};
+
+/// Layers fetched and unpacked at once, as BuildKit and Docker fetch.
+const PARALLEL: usize = 4;
+
+/// Between two reports of one download.
+const REPORT: Duration = Duration::from_millis(100);
+
+/// Who has a layer.
+struct Offer {
+    /// The source whose progress it is.
+    vertex: VertexDigest,
+    image: Reference,
+    source: Arc<dyn ImageSource>,
+    blob: Descriptor,
+}
+
+/// Brings layers of images, each once.
+pub struct Layers {
+    store: Store,
+    owners: OwnerPolicy,
+    events: Events,
+    offers: Mutex<HashMap<DiffId, Arc<Offer>>>,
+    /// Layers being laid down in this process, by directory.
+    busy: Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>,
+}
+
+impl Layers {
+    /// Lays layers down in `store`, and tells `events`.
+    pub fn new(store: Store, owners: OwnerPolicy, events: Events) -> Self {
+        Self { store, owners, events, offers: Mutex::default(), busy: Mutex::default() }
+    }
+
+    /// Remembers where the layers of `found` come from; `vertex` is the source that resolved it.
+    pub fn offer(&self, vertex: VertexDigest, found: &Found) {
+        let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        for (blob, diff_id) in found.image.layers.iter().zip(&found.image.diff_ids) {
+            offers.entry(*diff_id).or_insert_with(|| {
+                let (image, source) = (found.image.reference.clone(), found.source.clone());
+                Arc::new(Offer { vertex, image, source, blob: blob.clone() })
+            });
+        }
+    }
+
+    fn offered(&self, diff_id: &DiffId) -> Option<Arc<Offer>> {
+        self.offers.lock().unwrap_or_else(PoisonError::into_inner).get(diff_id).cloned()
+    }
+
+    /// Whether the layer of `info` is there, or could be.
+    pub fn is_obtainable(&self, info: &SnapshotInfo) -> bool {
+        info.is_present()
+            || info.diff_id.is_some_and(|diff_id| {
+                self.offered(&diff_id).is_some() || self.store.blobs_of(&diff_id).is_ok_and(|blobs| !blobs.is_empty())
+            })
+    }
+
+    /// The blob of layer `diff_id` for an export: one that is known to hold it, else the one that its image names.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn blobs(&self, diff_id: &DiffId) -> Result<Vec<BlobRecord>, OpFailure> {
+        let mut blobs = self.store.blobs_of(diff_id)?;
+        if blobs.is_empty()
+            && let Some(offer) = self.offered(diff_id)
+            && self.store.blob_size(&offer.blob.digest) == Some(offer.blob.size)
+        {
+            blobs.push(record(&offer.blob));
+        }
+        Ok(blobs)
+    }
+
+    /// Brings the blobs of `id`'s layers that an image offers.
+    ///
+    /// # Errors
+    /// The registry, the disk.
+    pub async fn fetch(&self, id: SnapshotId) -> Result<(), OpFailure> {
+        let records = self.store.records(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
+        let mut wanted: Vec<Arc<Offer>> = Vec::new();
+        for diff_id in records.iter().rev().filter_map(|info| info.diff_id) {
+            if self.blobs(&diff_id)?.is_empty() {
+                wanted.extend(self.offered(&diff_id));
+            }
+        }
+        let fetches: Vec<_> = wanted.iter().map(|offer| self.download(offer, |_| Ok(()))).collect();
+        stream::iter(fetches).buffered(PARALLEL).try_for_each(|()| async { Ok(()) }).await
+    }
+
+    /// Downloads the blob of `offer` to the store. `begun` may follow it from the first byte on.
+    async fn download(
+        &self,
+        offer: &Offer,
+        begun: impl FnOnce(&Incoming) -> std::io::Result<()>,
+    ) -> Result<(), OpFailure> {
+        let digest = offer.blob.digest;
+        let local =
+            |source: std::io::Error| rhost_registry::Error::Local { action: "write", digest, source: Arc::new(source) };
+        let mut report = Report::new(&self.events, offer.vertex, &digest.to_string(), offer.blob.size);
+        report.at(0, false);
+        let (started, events) = (report.started, self.events.clone());
+        let mut incoming = Incoming::new(&self.store, digest, move |bytes| report.at(bytes, false)).map_err(local)?;
+        begun(&incoming).map_err(local)?;
+        offer.source.blob(&offer.image, &offer.blob, &mut incoming).await?;
+        Box::new(incoming).commit().await.map_err(local)?;
+        let mut report = Report { started, ..Report::new(&events, offer.vertex, &digest.to_string(), offer.blob.size) };
+        report.at(offer.blob.size, true);
+        Ok(())
+    }
+
+    /// Brings all of `id` that is not there.
+    ///
+    /// # Errors
+    /// The registry, a layer that is not what its image says, the disk.
+    pub async fn lay_down(self: &Arc<Self>, id: SnapshotId) -> Result<(), OpFailure> {
+        let gone = || OpFailure::from(rhost_store::Error::NoSnapshot { id: id.0 });
+        let records = self.store.records(id)?.ok_or_else(gone)?;
+        for info in &records {
+            if !info.is_present() {
+                // Those below may be layers of the same image: they come with it.
+                self.lay_down_image(self.store.origin(info.id)?).await?;
+                if !info.is_present() {
+                    return Err(gone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn lay_down_image(self: &Arc<Self>, id: SnapshotId) -> Result<(), OpFailure> {
+        let records = self.store.records(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
+        let stack = Arc::new(Stack::new(records.into_iter().rev().collect()));
+        // In order: a layer waits only for those that were begun before it.
+        let all = (0..stack.layers.len()).map(|index| self.clone().lay_one(stack.clone(), index));
+        stream::iter(all).buffered(PARALLEL).try_for_each(|()| async { Ok(()) }).await
+    }
+
+    async fn lay_one(self: Arc<Self>, stack: Arc<Stack>, index: usize) -> Result<(), OpFailure> {
+        let info = stack.layers[index].clone();
+        let turn = Turn { stack: stack.clone(), index };
+        if info.is_present() {
+            turn.done();
+            return Ok(());
+        }
+        let mutex = self.busy(&info.dir);
+        let _here = mutex.lock().await;
+        let (store, name) = (self.store.clone(), format!("layer {}", info.dir.display()));
+        let _everywhere = blocking(move || Ok(store.lock(&name)?)).await?;
+        if !info.is_present() {
+            self.bring(&stack, index).await?;
+        }
+        turn.done();
+        Ok(())
+    }
+
+    fn busy(&self, dir: &PathBuf) -> Arc<tokio::sync::Mutex<()>> {
+        let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        busy.retain(|_, mutex| mutex.strong_count() > 0);
+        let slot = busy.entry(dir.clone()).or_default();
+        slot.upgrade().unwrap_or_else(|| {
+            let mutex = Arc::default();
+            *slot = Arc::downgrade(&mutex);
+            mutex
+        })
+    }
+
+    /// From a blob of the store, else from who offers it.
+    async fn bring(self: &Arc<Self>, stack: &Arc<Stack>, index: usize) -> Result<(), OpFailure> {
+        let info = &stack.layers[index];
+        let gone = || OpFailure::from(rhost_store::Error::NoSnapshot { id: info.id.0 });
+        let diff_id = info.diff_id.ok_or_else(gone)?;
+        let offer = self.offered(&diff_id);
+        for blob in self.blobs(&diff_id)? {
+            match self.unpack_stored(stack, index, &blob, offer.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) if is_damage(&error) => {
+                    tracing::warn!(%error, digest = %blob.digest, "a stored layer is damaged; removed");
+                    self.store.remove_blob(&blob.digest)?;
+                    if offer.is_none() {
+                        return Err(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let offer = offer.ok_or_else(gone)?;
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let download = self.download(&offer, |incoming| {
+            let _ = sender.send(incoming.reader()?);
+            Ok(())
+        });
+        let unpack = async {
+            // Dropped where the download could not even begin; its error is the one to tell.
+            let Ok(reader) = receiver.await else { return Ok(None) };
+            let (this, stack, offer) = (self.clone(), stack.clone(), offer.clone());
+            let work = blocking(move || Ok(this.unpack(&stack, index, reader, &record(&offer.blob), Some(&offer))));
+            work.await.map(Some)
+        };
+        let (downloaded, unpacked) = tokio::join!(download, unpack);
+        downloaded?;
+        match unpacked? {
+            Some(Ok(writer)) => self.publish(writer, diff_id, record(&offer.blob)).await,
+            // The bytes are right as a whole: what was read came from a source that had to begin again, or the layer is broken.
+            Some(Err(error)) if !is_damage(&error) => Err(error),
+            _ => self.unpack_stored(stack, index, &record(&offer.blob), Some(offer)).await,
+        }
+    }
+
+    async fn unpack_stored(
+        self: &Arc<Self>,
+        stack: &Arc<Stack>,
+        index: usize,
+        blob: &BlobRecord,
+        offer: Option<Arc<Offer>>,
+    ) -> Result<(), OpFailure> {
+        let (this, stack, blob) = (self.clone(), stack.clone(), blob.clone());
+        let writer = blocking(move || {
+            let file = this.store.open_blob(&blob.digest)?;
+            let file = file.ok_or_else(|| rhost_registry::Error::NotFound {
+                registry: "the store".into(),
+                what: format!("layer {}", blob.digest),
+            })?;
+            let writer = this.unpack(&stack, index, file, &blob, offer.as_deref())?;
+            Ok((writer, stack.layers[index].diff_id, blob))
+        });
+        let (writer, diff_id, blob) = writer.await?;
+        match diff_id {
+            Some(diff_id) => self.publish(writer, diff_id, blob).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn publish(&self, writer: LayerWriter, diff_id: DiffId, blob: BlobRecord) -> Result<(), OpFailure> {
+        let store = self.store.clone();
+        blocking(move || {
+            store.link_blob(&diff_id, &blob)?;
+            Ok(writer.publish()?)
+        })
+        .await
+    }
+
+    fn unpack(
+        &self,
+        stack: &Stack,
+        index: usize,
+        blob: impl Read + Send,
+        record: &BlobRecord,
+        offer: Option<&Offer>,
+    ) -> Result<LayerWriter, OpFailure> {
+        let info = &stack.layers[index];
+        let writer = self.store.lay_down(info.id)?;
+        let mut report =
+            offer.map(|offer| Report::new(&self.events, offer.vertex, &format!("extracting {}", record.digest), 0));
+        if let Some(report) = &mut report {
+            report.at(0, false);
+        }
+        let (_, tar) = decompress(BufReader::with_capacity(1 << 18, blob))?;
+        let below = || stack.below(index);
+        let options =
+            Apply { xattrs: self.store.options().overlay, owners: self.owners, lowers: Lowers::Later(&below) };
+        let applied = apply_layer(&Root::open(writer.dir())?, tar, options)?;
+        match info.diff_id {
+            Some(wanted) if wanted != applied.diff_id => {
+                let image = offer.map_or_else(|| "the store".to_owned(), |offer| offer.image.to_string());
+                Err(OpFailure::WrongDiffId { image, digest: record.digest, wanted, found: applied.diff_id })
+            }
+            _ => {
+                if let Some(report) = &mut report {
+                    report.at(0, true);
+                }
+                Ok(writer)
+            }
+        }
+    }
+}
+
+fn record(blob: &Descriptor) -> BlobRecord {
+    BlobRecord { digest: blob.digest, size: blob.size, media_type: blob.media_type.clone() }
+}
+
+/// Whether a stored blob does not hold the layer that it should.
+fn is_damage(error: &OpFailure) -> bool {
+    use rhost_rootfs::Error;
+    match error {
+        OpFailure::WrongDiffId { .. } => true,
+        OpFailure::Files(error) => {
+            !error.is_no_space()
+                && matches!(error, Error::BadArchive { .. } | Error::BadEntry { .. } | Error::Stream { .. })
+        }
+        _ => false,
+    }
+}
+
+/// The layers of one image, the base first, and how far each is.
+struct Stack {
+    layers: Vec<SnapshotInfo>,
+    /// `Some(true)`: there. `Some(false)`: will not come.
+    done: Mutex<Vec<Option<bool>>>,
+    moved: Condvar,
+}
+
+impl Stack {
+    fn new(layers: Vec<SnapshotInfo>) -> Self {
+        let done = Mutex::new(vec![None; layers.len()]);
+        Self { layers, done, moved: Condvar::new() }
+    }
+
+    /// Waits for the layers below `index`, and opens them, topmost first.
+    fn below(&self, index: usize) -> rhost_rootfs::Result<Vec<Root>> {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        while !done[..index].iter().all(|done| *done == Some(true)) {
+            if done[..index].contains(&Some(false)) {
+                let source = std::io::Error::other("it could not be laid down");
+                return Err(rhost_rootfs::Error::Io { action: "open", path: "the layer below".into(), source });
+            }
+            done = self.moved.wait(done).unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(done);
+        self.layers[..index].iter().rev().map(|info| Root::open(&info.dir)).collect()
+    }
+
+    fn set(&self, index: usize, there: bool) {
+        let mut done = self.done.lock().unwrap_or_else(PoisonError::into_inner);
+        done[index].get_or_insert(there);
+        self.moved.notify_all();
+    }
+}
+
+/// One layer's turn: however it ends, those above hear of it.
+struct Turn {
+    stack: Arc<Stack>,
+    index: usize,
+}
+
+impl Turn {
+    fn done(&self) {
+        self.stack.set(self.index, true);
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.stack.set(self.index, false);
+    }
+}
+
+/// Reports of one part of a vertex's work, not too many.
+struct Report {
+    events: Events,
+    vertex: VertexDigest,
+    id: Arc<str>,
+    total: u64,
+    started: Timestamp,
+    last: Option<Instant>,
+}
+
+impl Report {
+    fn new(events: &Events, vertex: VertexDigest, id: &str, total: u64) -> Self {
+        Self { events: events.clone(), vertex, id: id.into(), total, started: Timestamp::now(), last: None }
+    }
+
+    fn at(&mut self, current: u64, done: bool) {
+        if done || self.last.is_none_or(|last| last.elapsed() >= REPORT) {
+            self.last = Some(Instant::now());
+            let (vertex, id, total, started) = (self.vertex, self.id.clone(), self.total, self.started);
+            self.events.send(Event::Status { vertex, id, current, total, started, at: Timestamp::now(), done });
+        }
+    }
+}
