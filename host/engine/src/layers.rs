@@ -31,6 +31,8 @@ const REPORT: Duration = Duration::from_millis(100);
 struct Offer {
     /// The source whose progress it is.
     vertex: VertexDigest,
+    /// Its name.
+    name: Arc<str>,
     image: Reference,
     source: Arc<dyn ImageSource>,
     blob: Descriptor,
@@ -44,21 +46,23 @@ pub struct Layers {
     offers: Mutex<HashMap<DiffId, Arc<Offer>>>,
     /// Layers being laid down in this process, by directory.
     busy: Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>,
+    /// How many are at work for each source.
+    at_work: Mutex<HashMap<VertexDigest, usize>>,
 }
 
 impl Layers {
     /// Lays layers down in `store`, and tells `events`.
     pub fn new(store: Store, owners: OwnerPolicy, events: Events) -> Self {
-        Self { store, owners, events, offers: Mutex::default(), busy: Mutex::default() }
+        Self { store, owners, events, offers: Mutex::default(), busy: Mutex::default(), at_work: Mutex::default() }
     }
 
-    /// Remembers where the layers of `found` come from; `vertex` is the source that resolved it.
-    pub fn offer(&self, vertex: VertexDigest, found: &Found) {
+    /// Remembers where the layers of `found` come from; `vertex`, which people know as `name`, is the source that resolved it.
+    pub fn offer(&self, vertex: VertexDigest, name: &Arc<str>, found: &Found) {
         let mut offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
         for (blob, diff_id) in found.image.layers.iter().zip(&found.image.diff_ids) {
             offers.entry(*diff_id).or_insert_with(|| {
                 let (image, source) = (found.image.reference.clone(), found.source.clone());
-                Arc::new(Offer { vertex, image, source, blob: blob.clone() })
+                Arc::new(Offer { vertex, name: name.clone(), image, source, blob: blob.clone() })
             });
         }
     }
@@ -103,7 +107,23 @@ impl Layers {
             }
         }
         let fetches: Vec<_> = wanted.iter().map(|offer| self.download(offer, |_| Ok(()))).collect();
-        stream::iter(fetches).buffered(PARALLEL).try_for_each(|()| async { Ok(()) }).await
+        let work = stream::iter(fetches).buffered(PARALLEL).try_for_each(|()| async { Ok(()) });
+        match wanted.first() {
+            Some(offer) => self.shift(offer).end(work.await),
+            None => work.await,
+        }
+    }
+
+    /// The source of `offer` is at work again, though it was done when it had recorded its layers.
+    fn shift(&self, offer: &Offer) -> Shift<'_> {
+        let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = at_work.entry(offer.vertex).or_default();
+        *count += 1;
+        let (vertex, name) = (offer.vertex, offer.name.clone());
+        if *count == 1 {
+            self.events.send(Event::Started { vertex, name: name.clone(), inputs: Vec::new(), at: Timestamp::now() });
+        }
+        Shift { layers: self, vertex, name, error: None }
     }
 
     /// Downloads the blob of `offer` to the store. `begun` may follow it from the first byte on.
@@ -151,7 +171,12 @@ impl Layers {
         let stack = Arc::new(Stack::new(records.into_iter().rev().collect()));
         // In order: a layer waits only for those that were begun before it.
         let all = (0..stack.layers.len()).map(|index| self.clone().lay_one(stack.clone(), index));
-        stream::iter(all).buffered(PARALLEL).try_for_each(|()| async { Ok(()) }).await
+        let work = stream::iter(all).buffered(PARALLEL).try_for_each(|()| async { Ok(()) });
+        let absent = stack.layers.iter().filter(|info| !info.is_present());
+        match absent.filter_map(|info| info.diff_id).find_map(|diff_id| self.offered(&diff_id)) {
+            Some(offer) => self.shift(&offer).end(work.await),
+            None => work.await,
+        }
     }
 
     async fn lay_one(self: Arc<Self>, stack: Arc<Stack>, index: usize) -> Result<(), OpFailure> {
@@ -360,6 +385,36 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.stack.set(self.index, false);
+    }
+}
+
+/// Work for a source while it lasts: the first begins it, the last ends it.
+struct Shift<'a> {
+    layers: &'a Layers,
+    vertex: VertexDigest,
+    name: Arc<str>,
+    error: Option<Arc<str>>,
+}
+
+impl Shift<'_> {
+    fn end<T>(mut self, answer: Result<T, OpFailure>) -> Result<T, OpFailure> {
+        self.error = answer.as_ref().err().map(|error| error.to_string().into());
+        answer
+    }
+}
+
+impl Drop for Shift<'_> {
+    fn drop(&mut self) {
+        let mut at_work = self.layers.at_work.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = at_work.get_mut(&self.vertex).map_or(0, |count| {
+            *count = count.saturating_sub(1);
+            *count
+        });
+        if left == 0 {
+            let (vertex, name) = (self.vertex, self.name.clone());
+            let error = self.error.take();
+            self.layers.events.send(Event::Completed { vertex, name, at: Timestamp::now(), cached: false, error });
+        }
     }
 }
 

@@ -341,7 +341,7 @@ mod tests {
         tty.event(&started(1, "FROM busybox", 0), &mut out).unwrap();
         let part = |current, done| {
             let id = "sha256:1234".into();
-            Event::Status { vertex: vertex(1), id, current, total: 2_000_000, at: at(1), done }
+            Event::Status { vertex: vertex(1), id, current, total: 2_000_000, started: at(1), at: at(1), done }
         };
         tty.event(&part(500_000, false), &mut out).unwrap();
         assert!(tty.frame(at(1))[2].ends_with("500.00kB / 2.00MB"), "{:?}", tty.frame(at(1)));

@@ -76,7 +76,7 @@ impl ImageStep {
             let reason = format!("it is {is}, but its checksum must be {wanted}");
             return Err(OpFailure::Source { identifier: self.identifier.clone(), reason });
         }
-        self.shared.layers.offer(self.vertex, &found);
+        self.shared.layers.offer(self.vertex, &self.shared.vertex(self.vertex).name, &found);
         Ok(found)
     }
 
