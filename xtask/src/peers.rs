@@ -5,11 +5,28 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::setup::run;
+use crate::setup::{self, run};
 
 const BUILDKIT: &str = "v0.32.2";
 const BUILDX: &str = "v0.36.1";
 const CRANE: &str = "v0.22.1";
+const WKG: &str = "0.16.1";
+const ORAS: &str = "0.2.43";
+
+/// oras of PyPI is a library: `oras-py push|pull REF FILE [CONFIG]` is its push and pull, over plain http.
+const ORAS_PY: &str = r#"#!/bin/sh
+exec env PYTHONPATH="$(dirname "$0")/lib" python3 -c '
+import sys
+from oras.client import OrasClient
+verb, reference, path = sys.argv[1:4]
+client = OrasClient(insecure=True)
+if verb == "push":
+    config = sys.argv[4] if len(sys.argv) > 4 else None
+    client.push(target=reference, files=[path], manifest_config=config, disable_path_validation=True)
+else:
+    print(client.pull(target=reference, outdir=path)[0])
+' "$@"
+"#;
 
 /// BuildKit's go.mod has excludes, which `go install pkg@version` refuses: a module of ours carries them.
 const BUILDKIT_MODULE: &str = "module peers
@@ -50,6 +67,8 @@ pub fn all() -> Result<Vec<PathBuf>> {
         once(&peers, &format!("buildx-{BUILDX}"), |dir| {
             go_install(dir, &format!("github.com/docker/buildx/cmd/buildx@{BUILDX}"))
         })?,
+        once(&peers, &format!("wkg-{WKG}"), wkg)?,
+        once(&peers, &format!("oras-{ORAS}"), oras)?,
     ])
 }
 
@@ -86,4 +105,35 @@ fn buildkit(dir: &Path) -> Result<()> {
 
 fn go_install(dir: &Path, package: &str) -> Result<()> {
     run(Command::new("go").args(["install", package]).env("GOBIN", dir))
+}
+
+fn wkg(dir: &Path) -> Result<()> {
+    // cargo puts binaries into `bin`, and its own notes beside it; what compiling leaves is half a gigabyte.
+    let scratch = dir.join("scratch");
+    let mut command = Command::new("cargo");
+    command.args(["install", "--locked", "--quiet", "wkg", "--version", WKG, "--root"]).arg(dir);
+    for name in ["RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "RUSTC_WRAPPER"] {
+        command.env_remove(name);
+    }
+    run(command.env("CARGO_TARGET_DIR", &scratch))?;
+    fs::rename(dir.join("bin/wkg"), dir.join("wkg"))?;
+    fs::remove_dir_all(scratch).context("removing what compiling left")
+}
+
+fn oras(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let pip = |arguments: &[&str]| {
+        let mut command = Command::new("python3");
+        command.args(["-m", "pip"]).args(arguments);
+        command
+    };
+    if !pip(&["--version"]).output().is_ok_and(|output| output.status.success()) {
+        setup::install(&[("python3-pip", "/usr/bin/pip3")])?;
+    }
+    run(pip(&["install", "--quiet", "--disable-pip-version-check", "--root-user-action=ignore", "--target"])
+        .arg(dir.join("lib"))
+        .arg(format!("oras=={ORAS}")))?;
+    let script = dir.join("oras-py");
+    fs::write(&script, ORAS_PY)?;
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).context("making it executable")
 }

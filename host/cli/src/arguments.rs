@@ -38,12 +38,58 @@ pub enum Command {
     Save(SaveArguments),
     /// Remove image names from the store.
     Rmi(RmiArguments),
+    /// Look at frontends, and ship them to registries.
+    Frontend {
+        /// What to do.
+        #[command(subcommand)]
+        command: FrontendCommand,
+    },
     /// Tools for people who write or debug frontends.
     Debug {
         /// Which tool.
         #[command(subcommand)]
         command: DebugCommand,
     },
+}
+
+/// `rhost frontend`.
+#[derive(Debug, Subcommand)]
+pub enum FrontendCommand {
+    /// Show what a frontend imports and exports, its WIT track, size and digest, and whether this rhost takes it.
+    Inspect(InspectFrontendArguments),
+    /// Push a component to a registry, as an artifact that `# syntax=REF` finds.
+    ///
+    /// The artifact has the CNCF Wasm OCI layout, which `wkg oci pull` reads too; where a registry refuses that layout's config, a plain OCI
+    /// image config stands in its place. Prints the name with its digest.
+    Push(PushFrontendArguments),
+}
+
+/// `rhost frontend inspect`.
+#[derive(Debug, Args)]
+pub struct InspectFrontendArguments {
+    /// A component file (`./x.wasm`), an image reference, or `docker/dockerfile` for the built-in one.
+    #[arg(value_name = "REF|FILE")]
+    pub frontend: String,
+    /// As a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `rhost frontend push`.
+#[derive(Debug, Args)]
+pub struct PushFrontendArguments {
+    /// The component.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Where to, as in `registry.example/team/lang:1`.
+    #[arg(value_name = "REF")]
+    pub reference: String,
+    /// Set an annotation of the manifest, as in `org.opencontainers.image.version=1.2`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub annotation: Vec<String>,
+    /// Layout of the artifact: `cncf`, `plain`, or `auto`, which is cncf and then plain where the registry refuses it.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "cncf", "plain"])]
+    pub layout: String,
 }
 
 /// `rhost debug`.
@@ -135,6 +181,9 @@ pub struct BuildArguments {
     /// Write the build's result metadata (JSON) to FILE.
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
+    /// Say which frontend would read the build file, and why; build nothing.
+    #[arg(long)]
+    pub print_frontend: bool,
     /// Steps that run at once [default: the number of processors].
     #[arg(long, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,

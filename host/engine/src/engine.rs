@@ -3,30 +3,28 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use rhost_frontend::{Allocation, CompileLimits, Compiler, Frontend, Invocation, Limits, LoadError, Outcome, RunError};
+use rhost_frontend::{Invocation, Limits, Outcome};
 use rhost_llb::{Definition, Platform, VertexDigest};
-use rhost_registry::{Client, ClientOptions, CredentialSource, Proxies, Reference, RegistryConfig, pull_wasm};
+use rhost_registry::{Client, ClientOptions, CredentialSource, Proxies, RegistryConfig};
 use rhost_rootfs::{OverlayXattrs, OwnerPolicy};
-use rhost_solver::{Event as SolverEvent, SolveError, Solver};
+use rhost_solver::{Event as SolverEvent, Solver};
 use rhost_store::{Durability, DurableCache, ResultCodec, SnapshotId, Store, StoreOptions};
 
+use crate::blame;
 use crate::config::Settings;
-use crate::error::{BuildError, Kind, Place};
+use crate::error::{BuildError, Kind};
 use crate::event::{Event, Events};
 use crate::export::{Exported, Exporter};
+use crate::frontends::{FrontendSource, choose};
 use crate::images::Images;
 use crate::layers::Layers;
-use crate::op_error::OpFailure;
-use crate::request::{BuildFile, BuildRequest, FrontendChoice, GraphRequest, NamedContext, NoCache};
+use crate::request::{BuildFile, BuildRequest, GraphRequest, NamedContext, NoCache};
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::value::Value;
-
-/// Largest component that is pulled, in bytes.
-const LARGEST_GUEST: u64 = 64 << 20;
 
 /// What the engine is made with; the cli finds all of it out.
 pub struct EngineOptions {
@@ -50,9 +48,9 @@ pub struct EngineOptions {
 
 /// Builds images. One for a process.
 pub struct Engine {
-    options: EngineOptions,
-    store: Store,
-    client: Client,
+    pub(crate) options: EngineOptions,
+    pub(crate) store: Store,
+    pub(crate) client: Client,
 }
 
 /// Results in the cache are snapshots, by number. Layers that are not there are as good as there when somebody offers them.
@@ -78,13 +76,6 @@ impl ResultCodec<Value> for SnapshotCodec {
         let records = self.store.records(id).ok()??;
         records.iter().all(|info| self.layers.is_obtainable(info)).then_some(Value::Snapshot(id))
     }
-}
-
-/// The names under which the stock frontend answers to `# syntax=`.
-fn is_stock(syntax: &str) -> bool {
-    let name = syntax.strip_prefix("docker.io/").unwrap_or(syntax);
-    let name = name.split(['@', ':']).next().unwrap_or_default();
-    matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream")
 }
 
 impl Engine {
@@ -141,7 +132,7 @@ impl Engine {
             } else {
                 let (graph, solvable, edge) = session.load(&target.definition)?;
                 let solved = session.solver.solve(&solvable, &[edge]).await;
-                solved.map_err(|error| session.placed(&graph, solve_error(error)))?.remove(0)
+                solved.map_err(|error| session.placed(&graph, blame::solve(error)))?.remove(0)
             };
             results.push((target.clone(), value));
         }
@@ -190,12 +181,19 @@ impl Engine {
             shared: shared.clone(),
             pull: request.pull,
             findings: Mutex::default(),
+            failures: Mutex::default(),
         });
-        let frontend =
-            shared.internal("[internal] load frontend", self.frontend(&request.frontend, &file, &text)).await?;
-        let invocation = invocation(request, file.clone(), contexts);
+        let chosen = choose(&request.frontend, &request.build_args, &file, &text);
+        let title = format!("[internal] load frontend {}", chosen.source);
+        let frontend = shared.internal(&title, self.frontend(&chosen, &text)).await?;
+        let mut invocation = invocation(request, file.clone(), contexts);
+        if let (FrontendSource::Image(source), Some(line)) = (&chosen.source, &chosen.command_line) {
+            // As BuildKit's gateway tells its frontends: who they are, and what was said to them beside it.
+            invocation.options.insert("source".into(), source.clone());
+            invocation.options.insert("cmdline".into(), line.clone());
+        }
         let outcome = frontend.build(session.clone(), invocation, &Limits::HOSTILE).await;
-        let outcome = outcome.map_err(|error| frontend_error(&session, &file, error))?;
+        let outcome = outcome.map_err(|error| blame::frontend(&session, &file, error))?;
         if outcome.targets.is_empty() {
             return Err(BuildError::new(Kind::Frontend, format!("{} gave no result", frontend.identity())));
         }
@@ -207,14 +205,14 @@ impl Engine {
     }
 
     /// The build file's name and text, and a directory to keep while the build runs where the text came from stdin.
-    fn build_file(
+    pub(crate) fn build_file(
         &self,
         file: &BuildFile,
         locals: &mut BTreeMap<String, PathBuf>,
     ) -> Result<(String, Vec<u8>, Option<TemporaryDirectory>), BuildError> {
         match file {
             BuildFile::Path(path) => {
-                let text = std::fs::read(path).map_err(|error| missing_build_file(path, &error))?;
+                let text = std::fs::read(path).map_err(|error| blame::missing_build_file(path, &error))?;
                 let (directory, name) = (path.parent(), path.file_name());
                 let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
                 let directory = directory.filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -231,60 +229,6 @@ impl Engine {
                 Ok(("Dockerfile".into(), text.clone(), Some(held)))
             }
         }
-    }
-
-    async fn frontend(&self, choice: &FrontendChoice, file: &str, text: &[u8]) -> Result<Frontend, BuildError> {
-        let (name, bytes) = match choice {
-            FrontendChoice::File(path) => {
-                let bytes = std::fs::read(path).map_err(|error| {
-                    BuildError::new(Kind::Frontend, format!("cannot read the frontend `{}`: {error}", path.display()))
-                })?;
-                (path.display().to_string(), bytes)
-            }
-            FrontendChoice::Image(reference) => self.pull_frontend(reference).await?,
-            FrontendChoice::BySyntaxLine => match crate::syntax::syntax_of(text) {
-                None => ("dockerfile".to_owned(), self.options.stock_frontend.to_vec()),
-                Some((syntax, _)) if is_stock(&syntax) => {
-                    ("dockerfile".to_owned(), self.options.stock_frontend.to_vec())
-                }
-                Some((syntax, line)) => self.pull_frontend(&syntax).await.map_err(|mut error| {
-                    error.place = Some(Place {
-                        file: file.to_owned(),
-                        first_line: line,
-                        last_line: line,
-                        text: String::from_utf8_lossy(text).into_owned(),
-                    });
-                    error
-                })?,
-            },
-        };
-        let engine = rhost_frontend::Engine::new(Allocation::OnDemand)
-            .map_err(|error| BuildError::new(Kind::Frontend, error))?;
-        let compiler = Compiler {
-            cache: self.store.root().join("guests-v1"),
-            command: self.options.compiler.0.clone(),
-            arguments: self.options.compiler.1.clone(),
-            limits: CompileLimits::default(),
-        };
-        engine
-            .compile(&name, &bytes, &compiler)
-            .await
-            .map_err(|error: LoadError| BuildError::new(Kind::Frontend, error))
-    }
-
-    async fn pull_frontend(&self, text: &str) -> Result<(String, Vec<u8>), BuildError> {
-        let reference: Reference =
-            text.parse().map_err(|error| BuildError::new(Kind::Request, format!("frontend: {error}")))?;
-        let reference = reference.tagged();
-        let images = Images::new(self.store.clone(), self.client.clone(), BTreeMap::new());
-        let artifact = pull_wasm(&images.registries(), &reference, LARGEST_GUEST).await;
-        let artifact = artifact.map_err(|error| {
-            registry_error(&error, format!("frontend `{reference}`: {error}"))
-                .hint("a frontend is a WASM component in an OCI artifact; images with BuildKit's gateway protocol are not supported")
-        })?;
-        // Kept by digest: the next build asks the registry only what the tag stands for now.
-        let _ = self.store.put_blob(&artifact.bytes);
-        Ok((reference.to_string(), artifact.bytes.to_vec()))
     }
 }
 
@@ -321,16 +265,6 @@ fn invocation(request: &GraphRequest, file: String, contexts: Vec<(String, Strin
     invocation
 }
 
-fn missing_build_file(path: &Path, error: &std::io::Error) -> BuildError {
-    let message = format!("cannot read the build file `{}`: {error}", path.display());
-    let found = BuildError::new(Kind::Request, message);
-    if error.kind() == std::io::ErrorKind::NotFound {
-        found.hint("name another with -f, or write one: `FROM` an image, then `RUN` and `COPY`")
-    } else {
-        found
-    }
-}
-
 /// Turns the solver's events into those of the build.
 fn teller(shared: &Arc<Shared>) -> impl Fn(SolverEvent) + Send + Sync + use<> {
     let shared = Arc::downgrade(shared);
@@ -353,57 +287,8 @@ fn teller(shared: &Arc<Shared>) -> impl Fn(SolverEvent) + Send + Sync + use<> {
     }
 }
 
-fn registry_error(error: &rhost_registry::Error, message: String) -> BuildError {
-    let kind = match error.kind() {
-        rhost_registry::ErrorKind::Local => Kind::Store,
-        _ => Kind::Network,
-    };
-    BuildError::new(kind, message)
-}
-
-fn solve_error(error: SolveError) -> BuildError {
-    let SolveError::Op { vertex, error } = error else { return BuildError::new(Kind::Build, error) };
-    let message = error.to_string();
-    let mut found = match error.0.downcast_ref::<OpFailure>() {
-        Some(OpFailure::Registry(registry)) => registry_error(registry, message),
-        Some(OpFailure::Store(_) | OpFailure::Overlay(_)) => BuildError::new(Kind::Store, message),
-        Some(OpFailure::Files(files)) if files.is_no_space() => BuildError::new(Kind::Store, message)
-            .hint("free some space on the file system that holds the store (--root)"),
-        _ => BuildError::new(Kind::Build, message),
-    };
-    found.vertex = Some(vertex);
-    found
-}
-
-fn frontend_error(session: &Session, file: &str, error: RunError) -> BuildError {
-    let findings = session.findings.lock().unwrap_or_else(PoisonError::into_inner);
-    let worst = findings.iter().filter(|finding| finding.severity == rhost_frontend::Severity::Error).next_back();
-    match (error, worst) {
-        (RunError::Refused { .. }, Some(finding)) => {
-            let mut error = BuildError::new(Kind::BuildFile, &finding.message);
-            error.hints.extend(finding.help.clone());
-            error.place = finding.marks.first().map(|mark| Place {
-                file: if mark.source.filename.is_empty() { file.to_owned() } else { mark.source.filename.clone() },
-                first_line: mark.range.start.0,
-                last_line: mark.range.end.0,
-                text: String::from_utf8_lossy(&mark.source.data).into_owned(),
-            });
-            error
-        }
-        (RunError::Refused { error, .. }, None) => BuildError::new(Kind::BuildFile, error),
-        (RunError::Stopped { identity, stop, backtrace }, _) => {
-            let mut error = BuildError::new(Kind::Frontend, format!("{identity} {stop}"));
-            if !backtrace.is_empty() {
-                error.hints.push(format!("in the frontend: {}", backtrace.join(" <- ")));
-            }
-            error
-        }
-        (error, _) => BuildError::new(Kind::Frontend, error),
-    }
-}
-
 /// A directory of this build alone, removed at its end.
-struct TemporaryDirectory(PathBuf);
+pub(crate) struct TemporaryDirectory(PathBuf);
 
 impl TemporaryDirectory {
     fn new(root: &Path) -> std::io::Result<Self> {

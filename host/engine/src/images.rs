@@ -136,13 +136,16 @@ impl ImageSource for Kept {
         if let Some(known) = image.digest().and_then(|digest| self.known(digest, image)) {
             return Ok(known);
         }
+        let mut pinned = image.clone();
         if image.digest().is_none() {
             let head = self.inner.head(image).await?;
             if let Some(known) = self.known(head.digest, image) {
                 return Ok(known);
             }
+            // By its digest, so that the bytes are checked, and the tag may move meanwhile.
+            pinned = image.with_digest(head.digest);
         }
-        let raw = self.inner.manifest(image).await?;
+        let raw = self.inner.manifest(&pinned).await?;
         // A store that is full is told when layers are written; a manifest can be fetched again.
         let _ = self.store.put_blob(&raw.bytes);
         Ok(raw)

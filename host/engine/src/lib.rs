@@ -1,10 +1,12 @@
 //! The composition root: the only place that joins the rooms. It picks the frontend, runs it, solves what it answers, exports.
 mod arriving;
+mod blame;
 mod config;
 mod engine;
 mod error;
 mod event;
 mod export;
+mod frontends;
 mod images;
 mod layers;
 mod op_error;
@@ -14,6 +16,7 @@ mod request;
 mod save;
 mod session;
 mod shared;
+mod ship;
 mod syntax;
 mod value;
 
@@ -22,7 +25,10 @@ pub use engine::{Engine, EngineOptions};
 pub use error::{BuildError, Kind, Place};
 pub use event::{Event, Events};
 pub use export::Exported;
+pub use frontends::{Because, ChosenFrontend, FrontendBytes, FrontendSource};
 pub use request::{BuildFile, BuildRequest, FrontendChoice, GraphRequest, NamedContext, NoCache};
-pub use rhost_registry::{CredentialSource, DockerConfig, HelperEnvironment, Proxies};
+pub use rhost_frontend::Inspection;
+pub use rhost_registry::{CredentialSource, DockerConfig, HelperEnvironment, Proxies, WasmLayout};
 pub use rhost_store::ImageRecord;
 pub use save::full_name;
+pub use ship::{FrontendPush, PushedFrontend};

@@ -10,6 +10,7 @@ use rhost_llb::{Definition, Graph as LlbGraph, Limits};
 use rhost_rootfs::{Kind as FileType, Last, Root, Stat, glob_match};
 use rhost_solver::{Edge, Graph, Solver};
 
+use crate::blame;
 use crate::error::{BuildError, Kind, Place};
 use crate::event::Event;
 use crate::images::Freshness;
@@ -28,6 +29,8 @@ pub struct Session {
     pub pull: bool,
     /// The worst that the guest has reported, for the error at the end.
     pub findings: Mutex<Vec<Diagnostic>>,
+    /// What registries told the guest; it hands on the text only, and the exit code needs more.
+    pub failures: Mutex<Vec<BuildError>>,
 }
 
 impl Session {
@@ -207,7 +210,13 @@ impl FrontendHost for Session {
                 None => self.shared.images.image(reference, &query.platform, fresh).await,
             }
         });
-        let found = found.await.map_err(|error| match &error {
+        let found = found.await.inspect_err(|error| {
+            if let OpFailure::Registry(registry) = error {
+                let failure = blame::registry(registry, error.to_string(), Kind::BuildFile);
+                self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+            }
+        });
+        let found = found.map_err(|error| match &error {
             OpFailure::Registry(rhost_registry::Error::NotFound { .. } | rhost_registry::Error::NoPlatform { .. }) => {
                 HostError::NotFound(error.to_string())
             }

@@ -1,7 +1,7 @@
 //! The `# syntax=` line: which frontend a build file asks for (spec B.2). Any language whose comments begin with `#` or `//`
 //! can have one; JSON has `{"syntax": …}`.
 
-/// What `text` asks for, and in which line (from 1). Only the leading block of comments counts; a byte-order mark and a `#!` line are
+/// What `text` asks for, a name and perhaps words for the frontend, and in which line (from 1). Only the leading block of comments counts; a byte-order mark and a `#!` line are
 /// skipped.
 pub fn syntax_of(text: &[u8]) -> Option<(String, u32)> {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
@@ -19,8 +19,7 @@ pub fn syntax_of(text: &[u8]) -> Option<(String, u32)> {
                 break;
             }
             if name.eq_ignore_ascii_case("syntax") && !value.is_empty() {
-                let word = value.split_whitespace().next().unwrap_or(value);
-                return Some((word.to_owned(), index as u32 + 1));
+                return Some((value.to_owned(), index as u32 + 1));
             }
         }
     }

@@ -50,7 +50,7 @@ impl Frontend {
 }
 
 /// Refuses what is not ours, and what is ours in a version that is not here; each with the whole list.
-fn check_imports(engine: &Engine, identity: &Identity, component: &Component) -> Result<(), LoadError> {
+pub(crate) fn check_imports(engine: &Engine, identity: &Identity, component: &Component) -> Result<(), LoadError> {
     let kind = component.component_type();
     let imports: Vec<String> = kind.imports(engine.wasmtime()).map(|(name, _)| name.to_owned()).collect();
     // A name without a colon is a type that the world takes out of an interface.

@@ -11,6 +11,7 @@ mod engine;
 mod error;
 mod frontend;
 mod host;
+mod inspect;
 mod limits;
 mod v0_1;
 
@@ -22,4 +23,5 @@ pub use host::{
     ByteRange, Diagnostic, FileKind, FileStat, FrontendHost, HostError, ImageQuery, Invocation, Level, Mark, Outcome,
     Range, Report, ResolveMode, ResolvedImage, Severity, SolvedTree, SourceText, Target,
 };
+pub use inspect::Inspection;
 pub use limits::Limits;

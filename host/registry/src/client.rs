@@ -25,8 +25,10 @@ pub struct Retry {
     pub attempts: u32,
     /// Pause before the second attempt; doubles each time, with jitter.
     pub first_delay: Duration,
-    /// The longest pause, also for a `Retry-After` of the registry's.
+    /// The longest pause of our own choice.
     pub longest_delay: Duration,
+    /// The longest `Retry-After` that is waited for; after a longer one nothing is asked again.
+    pub longest_wait: Duration,
 }
 
 /// Proxies to go through, as values (the cli reads them from its environment).
@@ -68,7 +70,7 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// What rhost uses: 5 attempts from 200 ms to 10 s, 15 s to connect, 60 s of silence, no proxies.
+    /// What rhost uses: 5 attempts from 200 ms to 10 s, a `Retry-After` up to 30 s, 15 s to connect, 60 s of silence, no proxies.
     pub fn standard() -> Self {
         Self {
             user_agent: concat!("rhost/", env!("CARGO_PKG_VERSION")).into(),
@@ -76,6 +78,7 @@ impl ClientOptions {
                 attempts: 5,
                 first_delay: Duration::from_millis(200),
                 longest_delay: Duration::from_secs(10),
+                longest_wait: Duration::from_secs(30),
             },
             connect_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),

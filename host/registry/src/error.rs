@@ -2,6 +2,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rhost_llb::{BlobDigest, Platform};
 
@@ -106,6 +107,18 @@ pub enum Error {
         /// What it is instead.
         reason: String,
     },
+    /// 429, after all retries, or with a `Retry-After` that is too long to wait for.
+    #[error("registry `{registry}` limits how often it is asked, and refuses {what}: {reason}{}", wait(*.retry_after))]
+    RateLimited {
+        /// Who refused.
+        registry: String,
+        /// What was asked.
+        what: String,
+        /// When it wants to be asked again.
+        retry_after: Option<Duration>,
+        /// What it said.
+        reason: String,
+    },
     /// Any other answer that is no success.
     #[error("registry `{registry}` answered {status} to {what}: {reason}")]
     Refused {
@@ -163,6 +176,8 @@ pub enum ErrorKind {
     NoPlatform,
     /// Bytes that are not what was named: mismatch, truncation, nonsense.
     Corrupt,
+    /// Asked too often.
+    RateLimited,
     /// The registry refused for another reason.
     Refused,
     /// This machine's disk.
@@ -185,10 +200,46 @@ impl Error {
             | Self::NotWasm { .. }
             | Self::Protocol { .. }
             | Self::Layout { .. } => ErrorKind::Corrupt,
+            Self::RateLimited { .. } => ErrorKind::RateLimited,
             Self::Refused { .. } => ErrorKind::Refused,
             Self::Local { .. } => ErrorKind::Local,
         }
     }
+}
+
+impl Error {
+    /// The way out, where there is one that the message does not say.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unreachable { registry, reason } if reason.contains("UnknownIssuer") => format!(
+                "its certificate is signed by an authority that is not known here; name that authority's file in the configuration: \
+                 [registry.\"{registry}\"] ca = [\"/path/to/ca.pem\"]"
+            ),
+            Self::Unreachable { registry, reason } if reason.contains("invalid peer certificate") => {
+                format!("its certificate is not valid for `{registry}`: use the name that it was made for, or renew it")
+            }
+            Self::NotFound { registry, .. } => format!(
+                "check name and tag; some registries do not show private images before `docker login {registry}`"
+            ),
+            Self::NoPlatform { .. } => "choose one of these with --platform, or in `FROM --platform=`".into(),
+            Self::RateLimited { registry, .. } => {
+                format!("wait; or `docker login {registry}` for a higher limit; or configure a mirror of it")
+            }
+            Self::DigestMismatch { .. } | Self::Truncated { .. } => {
+                "try again; if it stays like this, the registry's copy is damaged, and must be pushed again".into()
+            }
+            Self::NotWasm { .. } => {
+                "a frontend is a WASM component in an OCI artifact (`rhost frontend push` or `wkg oci push` make one); \
+                 container images that speak BuildKit's gateway protocol are not supported"
+                    .into()
+            }
+            _ => return None,
+        })
+    }
+}
+
+fn wait(after: Option<Duration>) -> String {
+    after.map(|after| format!("; it wants to be asked again in {} s", after.as_secs())).unwrap_or_default()
 }
 
 fn list(platforms: &[Platform]) -> String {

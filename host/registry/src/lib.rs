@@ -37,4 +37,4 @@ pub use redact::redact;
 pub use reference::{Reference, ReferenceError};
 pub use resolve::{ResolvedImage, fetch_small, resolve};
 pub use source::{BlobSink, BlobSource, BlobStore, ImageSource, MemorySink};
-pub use wasm::{WasmArtifact, pull_wasm};
+pub use wasm::{WasmArtifact, WasmDescription, WasmLayout, pull_wasm, push_wasm};

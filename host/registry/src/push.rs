@@ -215,9 +215,21 @@ impl<'a> Upload<'a> {
                     offset = next;
                 }
                 // A part may have arrived, or the registry is at another place: it knows.
-                Ok(_) | Err(Error::Unreachable { .. } | Error::Refused { status: 416 | 429 | 500..=599, .. }) => {
+                Err(error @ Error::RateLimited { retry_after: Some(after), .. }) if after > retry.longest_wait => {
+                    return Err(error);
+                }
+                outcome @ (Ok(_)
+                | Err(
+                    Error::Unreachable { .. }
+                    | Error::RateLimited { .. }
+                    | Error::Refused { status: 416 | 500..=599, .. },
+                )) => {
                     failures += 1;
-                    self.client.transport.pause(failures, None).await;
+                    let after = match outcome {
+                        Err(Error::RateLimited { retry_after, .. }) => retry_after,
+                        _ => None,
+                    };
+                    self.client.transport.pause(failures, after).await;
                     let ask = self.ask(Method::GET, self.location.clone());
                     let status = self.client.transport.ask(self.endpoint, &ask).await?;
                     self.follow(&status, false)?;

@@ -232,9 +232,11 @@ impl Transport {
                 }
             }
             if may_pass(status) && ask.repeat && failures < self.options.retry.attempts {
-                let after = response.headers().get("retry-after").and_then(|v| v.to_str().ok()?.trim().parse().ok());
-                self.pause(failures, after.map(Duration::from_secs)).await;
-                continue;
+                let after = retry_after(&response);
+                if after.is_none_or(|after| after <= self.options.retry.longest_wait) {
+                    self.pause(failures, after).await;
+                    continue;
+                }
             }
             if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
                 return Ok(response);
@@ -248,7 +250,7 @@ impl Transport {
     }
 
     async fn refusal(&self, endpoint: &Endpoint, ask: &Ask, authenticated: bool, response: Response) -> Error {
-        let status = response.status();
+        let (status, retry_after) = (response.status(), retry_after(&response));
         let (registry, what) = (endpoint.host.clone(), ask.what.clone());
         let body = collect(response, 64 << 10).await.unwrap_or_default();
         let reason = reason(&body).unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned());
@@ -259,6 +261,7 @@ impl Transport {
             400 if endpoint.scheme() == "http" && (ask.method == Method::HEAD || reason.contains("HTTPS")) => {
                 Error::Unreachable { registry, reason: "it refuses plain http".into() }
             }
+            429 => Error::RateLimited { registry, what, retry_after, reason },
             status => Error::Refused { registry, status, what, reason },
         }
     }
@@ -294,8 +297,19 @@ impl Transport {
             retry.first_delay.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(retry.longest_delay);
         let share = self.jitter.hash_one((failures, std::time::Instant::now())) % 1000;
         let jittered = doubled.mul_f64(0.5 + share as f64 / 2000.0);
-        tokio::time::sleep(wanted.map_or(jittered, |wanted| wanted.min(retry.longest_delay))).await;
+        tokio::time::sleep(wanted.map_or(jittered, |wanted| wanted.min(retry.longest_wait))).await;
     }
+}
+
+/// When the registry wants to be asked again (RFC 9110, 10.2.3): seconds, or a date.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let text = response.headers().get("retry-after")?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = jiff::fmt::rfc2822::parse(text).ok()?.timestamp();
+    // A date that has passed means now.
+    Some(Duration::try_from(date.duration_since(jiff::Timestamp::now())).unwrap_or_default())
 }
 
 fn scopes(repository: &str, access: &Access) -> Vec<String> {

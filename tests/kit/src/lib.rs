@@ -6,6 +6,7 @@ mod base_image;
 mod cache;
 mod host;
 mod layout;
+mod proxy;
 mod registry;
 mod skip;
 
@@ -13,5 +14,6 @@ pub use base_image::{Image, busybox, debian};
 pub use cache::cached;
 pub use host::{Ran, TestHost, rhost_binary};
 pub use layout::{Platform, write_layout};
+pub use proxy::{Answer, Asked, Proxy};
 pub use registry::{LOGIN, Registry};
 pub use skip::{have, is_root, skip};

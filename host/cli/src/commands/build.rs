@@ -25,6 +25,11 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<(), Build
         outputs: arguments.output,
         jobs: arguments.jobs.map_or(processors, usize::from),
     };
+    if arguments.print_frontend {
+        let chosen = engine.choose_frontend(&request.graph)?;
+        println!("{}\n  because {}", chosen.source, chosen.because);
+        return Ok(());
+    }
     let (events, finish) = progress::start(if quiet { Progress::Quiet } else { arguments.progress });
     let built = engine.build(&request, &events).await;
     drop(finish);

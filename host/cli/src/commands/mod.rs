@@ -1,13 +1,14 @@
 //! The commands: from typed flags to requests, from answers to exit codes.
 mod build;
 mod debug;
+mod frontend;
 mod image;
 mod request;
 
 use rhost_engine::{BuildError, Engine};
 use rhost_exec::UserNamespace;
 
-use crate::arguments::{Arguments, Command, DebugCommand};
+use crate::arguments::{Arguments, Command, DebugCommand, FrontendCommand};
 use crate::environment;
 
 /// Runs one command.
@@ -21,6 +22,8 @@ pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<(), B
         Command::Images(images) => image::list(&engine, &images),
         Command::Save(save) => image::save(&engine, &save),
         Command::Rmi(remove) => image::remove(&engine, &remove),
+        Command::Frontend { command: FrontendCommand::Inspect(inspect) } => frontend::inspect(&engine, &inspect).await,
+        Command::Frontend { command: FrontendCommand::Push(push) } => frontend::push(&engine, &push).await,
         Command::Debug { command: DebugCommand::DumpLlb(dump) } => debug::dump_llb(&engine, dump).await,
     }
 }

@@ -31,7 +31,7 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
     let file = build_file(&context, flags.file)?;
     let frontend = match flags.frontend {
         None => FrontendChoice::BySyntaxLine,
-        Some(text) if text.ends_with(".wasm") || text.starts_with(['.', '/']) => FrontendChoice::File(text.into()),
+        Some(text) if is_file(&text) => FrontendChoice::File(text.into()),
         Some(text) => FrontendChoice::Image(text),
     };
     let mut build_args = BTreeMap::new();
@@ -75,6 +75,11 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
         network: (flags.network != "default").then_some(flags.network),
         add_hosts,
     })
+}
+
+/// Whether `frontend` is a file, and not a reference: no repository begins with a dot or a slash.
+pub fn is_file(frontend: &str) -> bool {
+    frontend.ends_with(".wasm") || frontend.starts_with(['.', '/'])
 }
 
 /// `-f`, relative to the working directory; else `Dockerfile`, else `dockerfile`, in the context.

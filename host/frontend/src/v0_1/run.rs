@@ -33,6 +33,7 @@ impl Prepared {
         let mut store = Store::new(engine.wasmtime(), Guest::new(host, invocation, limits));
         store.limiter(|guest| guest);
         store.set_hostcall_fuel(limits.call_payload);
+        store.set_max_component_handles(limits.handles);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|mut context| {
             context.data_mut().tick()?;
@@ -110,7 +111,10 @@ fn reason(error: &wasmtime::Error, guest: &Guest) -> Stop {
             reason: "memory access out of bounds (a bug in the frontend, or calls nested so deeply that its own stack overflowed)".into(),
         },
         Some(trap) => Stop::Trap { reason: trap.to_string() },
-        None if error.downcast_ref::<wasmtime::component::ResourceTableError>().is_some() => Stop::Limit {
+        // The guest's side of the handles is wasmtime's own table, whose refusal has no type.
+        None if error.downcast_ref::<wasmtime::component::ResourceTableError>().is_some()
+            || error.root_cause().to_string().contains("handle limit exceeded") =>
+        Stop::Limit {
             what: "it holds too many handles, or used one that is gone".into(),
             limit: guest.limits.handles,
         },

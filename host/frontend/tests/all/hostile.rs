@@ -3,7 +3,8 @@ use std::time::{Duration, Instant};
 
 use rhost_frontend::{RunError, Stop};
 
-use crate::kit::{kit, with_build};
+use crate::guests::with_build;
+use crate::kit::kit;
 
 async fn stop(build: &str) -> (Stop, String) {
     let error = kit().run(&with_build(build)).await.unwrap_err();

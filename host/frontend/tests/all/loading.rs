@@ -3,7 +3,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use rhost_frontend::LoadError;
 
-use crate::kit::{Kit, component, kit, with_build};
+use crate::guests::{component, with_build};
+use crate::kit::{Kit, kit};
 
 async fn refused(kit: &Kit, bytes: &[u8]) -> (LoadError, String) {
     let error = kit.load(bytes).await.err().expect("it was taken");

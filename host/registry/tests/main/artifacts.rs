@@ -49,7 +49,7 @@ async fn other_things_are_no_guests() {
     let (client, to) = (anonymous(), registry.name("other:1"));
     let wasm = (media_type::WASM, &b"\0asm"[..]);
     for (config, layers, want) in [
-        (media_type::OCI_CONFIG, vec![wasm], "its config is `application/vnd.oci.image.config.v1+json`"),
+        (media_type::OCI_CONFIG, vec![(media_type::OCI_LAYER, &b"x"[..])], "it is a container image (its config is `"),
         (media_type::WASM_CONFIG, vec![], "0 layers"),
         (media_type::WASM_CONFIG, vec![wasm, wasm], "2 layers"),
         (media_type::WASM_CONFIG, vec![(media_type::OCI_LAYER, &b"x"[..])], "its layer is"),

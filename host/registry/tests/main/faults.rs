@@ -138,7 +138,8 @@ async fn a_busy_registry_is_asked_again() {
         let bytes = noise(10);
         let served = bytes.clone();
         let server = Faulty::start(move |_, before| match before {
-            0 | 1 => Reply::new(status, "").header("retry-after", "3600"),
+            0 => Reply::new(status, "").header("retry-after", "0"),
+            1 => Reply::new(status, "").header("retry-after", "Fri, 31 Dec 1999 23:59:59 GMT"),
             _ => Reply::new(200, &served),
         })
         .await;
@@ -153,10 +154,20 @@ async fn patience_ends() {
     let server = Faulty::start(move |_, _| Reply::new(429, body)).await;
     let error = fetch(&server, b"x").await.unwrap_err();
     assert!(
-        matches!(error, Error::Refused { status: 429, .. }) && error.to_string().contains("come back tomorrow"),
+        matches!(error, Error::RateLimited { retry_after: None, .. })
+            && error.to_string().contains("come back tomorrow"),
         "{error}"
     );
     assert_eq!(server.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn a_wait_that_is_too_long_is_told_at_once() {
+    let server = Faulty::start(move |_, _| Reply::new(429, "busy").header("retry-after", "3600")).await;
+    let error = fetch(&server, b"x").await.unwrap_err();
+    assert!(error.to_string().contains("busy; it wants to be asked again in 3600 s"), "{error}");
+    assert!(error.hint().unwrap().contains("docker login"), "{:?}", error.hint());
+    assert_eq!(server.seen().len(), 1);
 }
 
 #[tokio::test]

@@ -13,7 +13,12 @@ use rhost_registry::{
 };
 
 pub fn options() -> ClientOptions {
-    let retry = Retry { attempts: 3, first_delay: Duration::from_millis(1), longest_delay: Duration::from_millis(5) };
+    let retry = Retry {
+        attempts: 3,
+        first_delay: Duration::from_millis(1),
+        longest_delay: Duration::from_millis(5),
+        longest_wait: Duration::from_millis(5),
+    };
     ClientOptions { retry, ..ClientOptions::standard() }
 }
 

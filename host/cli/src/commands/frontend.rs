@@ -1,0 +1,96 @@
+//! `rhost frontend`: look at frontends, and ship them.
+use std::collections::BTreeMap;
+
+use rhost_engine::{BuildError, Engine, FrontendPush, FrontendSource, Kind, WasmLayout};
+
+use super::request;
+use crate::arguments::{InspectFrontendArguments, PushFrontendArguments};
+
+/// Shows what a component is. One that is no frontend is shown too, and is an error then.
+///
+/// # Errors
+/// It cannot be had, is no component, or is no frontend.
+pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> Result<(), BuildError> {
+    let source = match &arguments.frontend {
+        text if request::is_file(text) => FrontendSource::File(text.into()),
+        text => FrontendSource::named(text),
+    };
+    let found = engine.frontend_bytes(&source).await?;
+    let inspected = engine.inspect_frontend(&found).await?;
+    let refusal = inspected.refusal.as_ref().map(ToString::to_string);
+    if arguments.json {
+        let value = serde_json::json!({
+            "name": found.name,
+            "manifest": found.manifest.map(|digest| digest.to_string()),
+            "annotations": found.annotations,
+            "digest": inspected.digest.to_string(),
+            "size": inspected.size,
+            "track": inspected.track,
+            "imports": inspected.imports,
+            "exports": inspected.exports,
+            "refusal": refusal,
+        });
+        println!("{value:#}");
+    } else {
+        println!("name:     {}", found.name);
+        if let Some(manifest) = &found.manifest {
+            println!("manifest: {manifest}");
+        }
+        println!("digest:   {}", inspected.digest);
+        println!("size:     {} bytes", inspected.size);
+        println!("track:    {}", inspected.track.as_deref().unwrap_or("none"));
+        for (key, value) in &found.annotations {
+            println!("about:    {key}={value}");
+        }
+        for (title, names) in [("imports", &inspected.imports), ("exports", &inspected.exports)] {
+            println!("{title}:");
+            for name in names {
+                println!("  {name}");
+            }
+        }
+    }
+    match refusal {
+        Some(refusal) => Err(BuildError::new(Kind::Frontend, refusal)),
+        None => Ok(()),
+    }
+}
+
+/// Pushes a component, and prints the name that pins it.
+///
+/// # Errors
+/// It is no frontend, or the registry refuses it.
+pub async fn push(engine: &Engine, arguments: &PushFrontendArguments) -> Result<(), BuildError> {
+    let wrong = |message: String| BuildError::new(Kind::Request, message);
+    let mut annotations = BTreeMap::new();
+    for text in &arguments.annotation {
+        let (key, value) =
+            text.split_once('=').ok_or_else(|| wrong(format!("--annotation {text}: wanted KEY=VALUE")))?;
+        annotations.insert(key.to_owned(), value.to_owned());
+    }
+    let created = match std::env::var("SOURCE_DATE_EPOCH").ok().filter(|text| !text.is_empty()) {
+        None => jiff::Timestamp::now(),
+        Some(text) => text
+            .parse()
+            .ok()
+            .and_then(|seconds| jiff::Timestamp::from_second(seconds).ok())
+            .ok_or_else(|| wrong(format!("SOURCE_DATE_EPOCH={text}: wanted seconds since 1970")))?,
+    };
+    let pushed = engine
+        .push_frontend(&FrontendPush {
+            source: FrontendSource::File(arguments.file.clone()),
+            reference: arguments.reference.clone(),
+            annotations,
+            created: format!("{created:.0}"),
+            layout: match arguments.layout.as_str() {
+                "cncf" => Some(WasmLayout::Cncf),
+                "plain" => Some(WasmLayout::Plain),
+                _ => None,
+            },
+        })
+        .await?;
+    if pushed.layout == WasmLayout::Plain && arguments.layout == "auto" {
+        eprintln!("the registry refuses the CNCF Wasm config; pushed with a plain OCI image config");
+    }
+    println!("{}", pushed.reference);
+    Ok(())
+}

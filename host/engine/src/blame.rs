@@ -1,0 +1,95 @@
+//! Whose fault a failure is: the rooms' typed errors become kind, place and way out, in one place for all of them.
+use std::path::Path;
+use std::sync::PoisonError;
+
+use rhost_frontend::RunError;
+use rhost_registry::{Error as RegistryError, ErrorKind, Reference};
+use rhost_solver::SolveError;
+
+use crate::error::{BuildError, Kind, Place};
+use crate::op_error::OpFailure;
+use crate::session::Session;
+
+pub(crate) fn missing_build_file(path: &Path, error: &std::io::Error) -> BuildError {
+    let message = format!("cannot read the build file `{}`: {error}", path.display());
+    let found = BuildError::new(Kind::Request, message);
+    if error.kind() == std::io::ErrorKind::NotFound {
+        found.hint("name another with -f, or write one: `FROM` an image, then `RUN` and `COPY`")
+    } else {
+        found
+    }
+}
+
+/// A registry's failure, for whatever it was asked. A name that is not there is the fault of who wrote it, which is `wrong_name`.
+pub(crate) fn registry(error: &RegistryError, message: String, wrong_name: Kind) -> BuildError {
+    let kind = match error.kind() {
+        ErrorKind::Local => Kind::Store,
+        ErrorKind::Usage => Kind::Request,
+        ErrorKind::NotFound | ErrorKind::NoPlatform => wrong_name,
+        _ => Kind::Network,
+    };
+    let mut found = BuildError::new(kind, message);
+    found.hints.extend(error.hint());
+    found
+}
+
+/// A frontend that cannot be had from its registry.
+pub(crate) fn frontend_pull(error: &RegistryError, reference: &Reference) -> BuildError {
+    let mut found = registry(error, format!("frontend `{reference}`: {error}"), Kind::Frontend);
+    if let RegistryError::NotWasm { .. } | RegistryError::TooLarge { .. } = error {
+        found.kind = Kind::Frontend;
+    }
+    found
+}
+
+/// A failed solve.
+pub(crate) fn solve(error: SolveError) -> BuildError {
+    let SolveError::Op { vertex, error } = error else { return BuildError::new(Kind::Build, error) };
+    let message = error.to_string();
+    let mut found = match error.0.downcast_ref::<OpFailure>() {
+        Some(OpFailure::Registry(error)) => registry(error, message, Kind::Network),
+        Some(OpFailure::Store(_) | OpFailure::Overlay(_)) => BuildError::new(Kind::Store, message),
+        Some(OpFailure::Files(files)) if files.is_no_space() => BuildError::new(Kind::Store, message)
+            .hint("free some space on the file system that holds the store (--root)"),
+        _ => BuildError::new(Kind::Build, message),
+    };
+    found.vertex = Some(vertex);
+    found
+}
+
+/// What a frontend says about the build file. Where it only hands on what a registry told it, the registry is to blame.
+fn refused(session: &Session, message: &str) -> BuildError {
+    let failures = session.failures.lock().unwrap_or_else(PoisonError::into_inner);
+    let cause = failures.iter().find(|failure| message.contains(&failure.message));
+    let mut error = BuildError::new(cause.map_or(Kind::BuildFile, |failure| failure.kind), message);
+    error.hints.extend(cause.into_iter().flat_map(|failure| failure.hints.clone()));
+    error
+}
+
+/// A failed run of the frontend.
+pub(crate) fn frontend(session: &Session, file: &str, error: RunError) -> BuildError {
+    let findings = session.findings.lock().unwrap_or_else(PoisonError::into_inner);
+    let worst = findings.iter().filter(|finding| finding.severity == rhost_frontend::Severity::Error).next_back();
+    match (error, worst) {
+        (RunError::Refused { .. }, Some(finding)) => {
+            let mut error = refused(session, &finding.message);
+            error.hints.extend(finding.help.clone());
+            error.place = finding.marks.first().map(|mark| Place {
+                file: if mark.source.filename.is_empty() { file.to_owned() } else { mark.source.filename.clone() },
+                first_line: mark.range.start.0,
+                last_line: mark.range.end.0,
+                text: String::from_utf8_lossy(&mark.source.data).into_owned(),
+            });
+            error
+        }
+        (RunError::Refused { error, .. }, None) => refused(session, &error.to_string()),
+        (RunError::Stopped { identity, stop, backtrace }, _) => {
+            let mut error = BuildError::new(Kind::Frontend, format!("{identity} {stop}"));
+            if !backtrace.is_empty() {
+                error.hints.push(format!("in the frontend: {}", backtrace.join(" <- ")));
+            }
+            error
+        }
+        (error, _) => BuildError::new(Kind::Frontend, error),
+    }
+}

@@ -1,0 +1,283 @@
+//! Which frontend reads a build file, who said so, and its bytes: from inside the binary, from a file, or from a registry.
+//!
+//! The order is BuildKit's: `--frontend` (which it does not have), the build argument BUILDKIT_SYNTAX, the `# syntax=` line, and then the
+//! stock Dockerfile frontend. What came from a registry is kept by digest: the next build asks only what the tag stands for now, and
+//! a pinned name asks nothing.
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use rhost_frontend::{Allocation, CompileLimits, Compiler, Frontend, Inspection, LoadError};
+use rhost_llb::{BlobDigest, Digest};
+use rhost_registry::{Reference, pull_wasm};
+
+use crate::blame;
+use crate::engine::Engine;
+use crate::error::{BuildError, Kind, Place};
+use crate::images::Images;
+use crate::request::{FrontendChoice, GraphRequest};
+use crate::syntax::syntax_of;
+
+/// Largest component that is pulled, in bytes.
+const LARGEST_GUEST: u64 = 64 << 20;
+/// The build argument that goes before the `# syntax=` line.
+const SYNTAX_ARGUMENT: &str = "BUILDKIT_SYNTAX";
+
+/// Where a frontend comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FrontendSource {
+    /// Inside the binary.
+    Stock,
+    /// A component in a file.
+    File(PathBuf),
+    /// A component in a registry, as it was written.
+    Image(String),
+}
+
+/// Who chose a frontend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Because {
+    /// `--frontend`.
+    Flag,
+    /// The build argument BUILDKIT_SYNTAX.
+    Argument(String),
+    /// The `# syntax=` line of the build file.
+    SyntaxLine {
+        /// The build file.
+        file: String,
+        /// Its line, from 1.
+        line: u32,
+        /// What it names.
+        syntax: String,
+    },
+    /// Nobody: the build file has no such line.
+    Nothing {
+        /// The build file.
+        file: String,
+    },
+}
+
+/// The frontend of a build, and why it is that one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChosenFrontend {
+    /// Which.
+    pub source: FrontendSource,
+    /// Why.
+    pub because: Because,
+    /// What follows the name in BUILDKIT_SYNTAX or in the `# syntax=` line, with the name, for the frontend to read.
+    pub command_line: Option<String>,
+}
+
+impl fmt::Display for FrontendSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stock => f.write_str("dockerfile (built in)"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Image(reference) => f.write_str(reference),
+        }
+    }
+}
+
+impl fmt::Display for Because {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Flag => f.write_str("--frontend names it"),
+            Self::Argument(value) => write!(f, "the build argument {SYNTAX_ARGUMENT}={value} names it"),
+            Self::SyntaxLine { file, line, syntax } => write!(f, "{file}:{line} says `syntax={syntax}`"),
+            Self::Nothing { file } => write!(f, "{file} has no `# syntax=` line"),
+        }
+    }
+}
+
+impl FrontendSource {
+    /// What `name` stands for in a `# syntax=` line.
+    pub fn named(name: &str) -> Self {
+        if is_stock(name) { Self::Stock } else { Self::Image(name.to_owned()) }
+    }
+}
+
+/// The names under which the stock frontend answers.
+fn is_stock(syntax: &str) -> bool {
+    let name = syntax.strip_prefix("docker.io/").unwrap_or(syntax);
+    let name = name.split(['@', ':']).next().unwrap_or_default();
+    matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream")
+}
+
+/// Chooses the frontend for the build file `file` with `text`.
+pub(crate) fn choose(
+    choice: &FrontendChoice,
+    build_args: &BTreeMap<String, String>,
+    file: &str,
+    text: &[u8],
+) -> ChosenFrontend {
+    let named = |written: &str, because: Because| {
+        let source = FrontendSource::named(written.split_whitespace().next().unwrap_or_default());
+        ChosenFrontend { source, because, command_line: Some(written.trim().to_owned()) }
+    };
+    let argument = build_args.get(SYNTAX_ARGUMENT).filter(|value| !value.trim().is_empty());
+    match (choice, argument, syntax_of(text)) {
+        (FrontendChoice::File(path), ..) => {
+            ChosenFrontend { source: FrontendSource::File(path.clone()), because: Because::Flag, command_line: None }
+        }
+        (FrontendChoice::Image(reference), ..) => named(reference, Because::Flag),
+        (FrontendChoice::BySyntaxLine, Some(value), _) => named(value, Because::Argument(value.clone())),
+        (FrontendChoice::BySyntaxLine, None, Some((syntax, line))) => {
+            named(&syntax, Because::SyntaxLine { file: file.to_owned(), line, syntax: syntax.clone() })
+        }
+        (FrontendChoice::BySyntaxLine, None, None) => ChosenFrontend {
+            source: FrontendSource::Stock,
+            because: Because::Nothing { file: file.to_owned() },
+            command_line: None,
+        },
+    }
+}
+
+/// A component's bytes, and what messages call it.
+pub struct FrontendBytes {
+    /// `dockerfile (built in)`, a path, a full reference.
+    pub name: String,
+    /// The component.
+    pub bytes: Cow<'static, [u8]>,
+    /// The manifest that named it in its registry.
+    pub manifest: Option<BlobDigest>,
+    /// What was said about it where it was pushed.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl FrontendBytes {
+    /// Of the component.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.bytes)
+    }
+}
+
+impl Engine {
+    /// Which frontend would read the build file of `request`, and why. Asks no registry.
+    ///
+    /// # Errors
+    /// The build file cannot be read.
+    pub fn choose_frontend(&self, request: &GraphRequest) -> Result<ChosenFrontend, BuildError> {
+        let (file, text, _held) = self.build_file(&request.file, &mut BTreeMap::new())?;
+        Ok(choose(&request.frontend, &request.build_args, &file, &text))
+    }
+
+    /// The bytes of the frontend `source`. What a registry sends is checked by its digest, and kept.
+    ///
+    /// # Errors
+    /// A file that cannot be read, a registry that does not answer, what is no WASM artifact.
+    pub async fn frontend_bytes(&self, source: &FrontendSource) -> Result<FrontendBytes, BuildError> {
+        match source {
+            FrontendSource::Stock => Ok(FrontendBytes {
+                name: source.to_string(),
+                bytes: Cow::Borrowed(self.options.stock_frontend),
+                manifest: None,
+                annotations: BTreeMap::new(),
+            }),
+            FrontendSource::File(path) => {
+                let bytes = std::fs::read(path).map_err(|error| {
+                    BuildError::new(Kind::Frontend, format!("cannot read the frontend `{}`: {error}", path.display()))
+                })?;
+                Ok(FrontendBytes {
+                    name: source.to_string(),
+                    bytes: Cow::Owned(bytes),
+                    manifest: None,
+                    annotations: BTreeMap::new(),
+                })
+            }
+            FrontendSource::Image(text) => {
+                let reference: Reference =
+                    text.parse().map_err(|error| BuildError::new(Kind::Request, format!("frontend: {error}")))?;
+                let reference = reference.tagged();
+                let images = Images::new(self.store.clone(), self.client.clone(), BTreeMap::new());
+                let artifact = pull_wasm(&images.registries(), &reference, LARGEST_GUEST).await;
+                let artifact = artifact.map_err(|error| blame::frontend_pull(&error, &reference))?;
+                // A store that is full is told by the build; a frontend can be pulled again.
+                let _ = self.store.put_blob(&artifact.bytes);
+                Ok(FrontendBytes {
+                    name: reference.to_string(),
+                    bytes: Cow::Owned(artifact.bytes.to_vec()),
+                    manifest: Some(artifact.manifest.digest),
+                    annotations: artifact.annotations,
+                })
+            }
+        }
+    }
+
+    /// The frontend `chosen`, ready to run. An error that the `# syntax=` line is to blame for has its place.
+    pub(crate) async fn frontend(&self, chosen: &ChosenFrontend, text: &[u8]) -> Result<Frontend, BuildError> {
+        let ready = async {
+            let found = self.frontend_bytes(&chosen.source).await?;
+            let (engine, compiler) = self.runtime()?;
+            let compiled = engine.compile(&found.name, &found.bytes, &compiler).await;
+            compiled.map_err(|error: LoadError| BuildError::new(Kind::Frontend, error))
+        };
+        ready.await.map_err(|mut error: BuildError| {
+            if let Because::SyntaxLine { file, line, .. } = &chosen.because {
+                let text = String::from_utf8_lossy(text).into_owned();
+                error.place = Some(Place { file: file.clone(), first_line: *line, last_line: *line, text });
+            }
+            error
+        })
+    }
+
+    /// What a component asks for and offers, and whether it can be a frontend.
+    ///
+    /// # Errors
+    /// It is no component at all, or cannot be compiled.
+    pub async fn inspect_frontend(&self, found: &FrontendBytes) -> Result<Inspection, BuildError> {
+        let (engine, compiler) = self.runtime()?;
+        let inspected = engine.inspect(&found.name, &found.bytes, &compiler).await;
+        inspected.map_err(|error| BuildError::new(Kind::Frontend, error))
+    }
+
+    fn runtime(&self) -> Result<(rhost_frontend::Engine, Compiler), BuildError> {
+        let engine = rhost_frontend::Engine::new(Allocation::OnDemand)
+            .map_err(|error| BuildError::new(Kind::Frontend, error))?;
+        let compiler = Compiler {
+            cache: self.store.root().join("guests-v1"),
+            command: self.options.compiler.0.clone(),
+            arguments: self.options.compiler.1.clone(),
+            limits: CompileLimits::default(),
+        };
+        Ok((engine, compiler))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(choice: FrontendChoice, argument: Option<&str>, text: &str, source: &str, because: &str) {
+        let args = argument.map(|value| (SYNTAX_ARGUMENT.to_owned(), value.to_owned()));
+        let chosen = choose(&choice, &args.into_iter().collect(), "F", text.as_bytes());
+        assert_eq!((chosen.source.to_string().as_str(), chosen.because.to_string().as_str()), (source, because));
+    }
+
+    #[test]
+    fn flag_then_argument_then_line_then_stock() {
+        let line = "# syntax=r.example/a:1 x=y\nFROM x\n";
+        let by = FrontendChoice::BySyntaxLine;
+        check(FrontendChoice::File("./x.wasm".into()), Some("b"), line, "./x.wasm", "--frontend names it");
+        check(FrontendChoice::Image("c:1".into()), Some("b"), line, "c:1", "--frontend names it");
+        check(by.clone(), Some("b k=v"), line, "b", "the build argument BUILDKIT_SYNTAX=b k=v names it");
+        check(by.clone(), Some(" "), line, "r.example/a:1", "F:1 says `syntax=r.example/a:1 x=y`");
+        check(by.clone(), None, "FROM x", "dockerfile (built in)", "F has no `# syntax=` line");
+        let stock = "#syntax=docker/dockerfile:1.7\n";
+        check(by.clone(), None, stock, "dockerfile (built in)", "F:1 says `syntax=docker/dockerfile:1.7`");
+        check(
+            by,
+            Some("docker.io/docker/dockerfile-upstream@sha256:0"),
+            line,
+            "dockerfile (built in)",
+            "the build argument BUILDKIT_SYNTAX=docker.io/docker/dockerfile-upstream@sha256:0 names it",
+        );
+    }
+
+    #[test]
+    fn what_follows_the_name_is_for_the_frontend() {
+        let text = b"# syntax=r.example/a:1 x=y\n";
+        let chosen = choose(&FrontendChoice::BySyntaxLine, &BTreeMap::new(), "F", text);
+        assert_eq!(chosen.command_line.as_deref(), Some("r.example/a:1 x=y"));
+    }
+}
