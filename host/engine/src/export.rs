@@ -12,7 +12,7 @@ use rhost_export::{
 };
 use rhost_frontend::Target;
 use rhost_llb::{BlobDigest, Digest};
-use rhost_rootfs::{LayerOptions, Root, write_layer};
+use rhost_rootfs::{Below, LayerOptions, Root, write_layer};
 use rhost_store::{BlobRecord, Store};
 
 use crate::error::{BuildError, Kind};
@@ -257,7 +257,7 @@ impl Exporter {
     ) -> Result<Assembled, OpFailure> {
         let mut images = Vec::new();
         for result in results {
-            let (layers, layer_metas) = self.layers(shared, &result.value, output, compressor)?;
+            let (layers, layer_metas) = self.layers(shared, result, output, compressor)?;
             let config = if result.target.config.is_empty() { b"{}".to_vec() } else { result.target.config.clone() };
             images.push(BuiltImage {
                 platform: result.target.platform.clone(),
@@ -281,11 +281,11 @@ impl Exporter {
     fn layers(
         &self,
         shared: &Shared,
-        value: &Value,
+        result: &PlatformResult,
         output: &ImageOutput,
         compressor: &Compressor,
     ) -> Result<(Vec<LayerBlob>, Vec<LayerMeta>), OpFailure> {
-        let id = match value {
+        let id = match &result.value {
             Value::Scratch => return Ok((Vec::new(), Vec::new())),
             Value::Snapshot(id) => *id,
             Value::Context(_) => return Err(OpFailure::Worker("a directory was not made a snapshot".into())),
@@ -312,9 +312,12 @@ impl Exporter {
                 Some(blob) => LayerSource::Blob(blob),
                 None => {
                     let directory = layer.dir.clone();
+                    let below = layer.parent.map(|parent| shared.view(parent)).transpose()?;
                     LayerSource::Tar(Box::new(move |out: &mut dyn Write| {
                         let root = Root::open(&directory).map_err(io::Error::other)?;
-                        write_layer(&root, out, &LayerOptions { clamp_mtime: None }).map(drop).map_err(io::Error::other)
+                        let below = below.as_ref().map_or(Below::Nothing, Below::Tree);
+                        let options = LayerOptions { clamp_mtime: None };
+                        write_layer(&root, below, out, &options).map(drop).map_err(io::Error::other)
                     }))
                 }
             });
@@ -332,11 +335,12 @@ impl Exporter {
             let media_type = blob.kind.media_type(rhost_export::MediaTypes::Oci).to_owned();
             self.store.link_blob(&blob.diff_id, &BlobRecord { digest: blob.digest, size: blob.size, media_type })?;
         }
-        let meta = |layer: &rhost_store::SnapshotInfo| LayerMeta {
+        let descriptions = crate::descriptions::of_layers(&result.target.definition, chain.len());
+        let meta = |(layer, description): (&rhost_store::SnapshotInfo, String)| LayerMeta {
             created: Timestamp::from_second(layer.created).ok(),
-            description: String::new(),
+            description,
         };
-        Ok((packed, chain.iter().map(meta).collect()))
+        Ok((packed, chain.iter().zip(descriptions).map(meta).collect()))
     }
 }
 

@@ -2,6 +2,7 @@
 mod arriving;
 mod blame;
 mod config;
+mod descriptions;
 mod engine;
 mod error;
 mod event;

@@ -67,14 +67,6 @@ pub enum OpFailure {
     /// Sensible, but rhost does not do it yet.
     #[error("{0} is not supported yet")]
     NotYet(String),
-    /// A user or group of `--chown` that the tree does not have.
-    #[error("there is no {what} `{name}` in the image; use a number, or make it in an earlier step")]
-    NoSuchUser {
-        /// `user` or `group`.
-        what: &'static str,
-        /// The name.
-        name: String,
-    },
     /// Programs of another platform, and nothing to run them with.
     #[error("no emulator for {wanted} on this {host} machine; install `qemu-user-static`")]
     NoEmulator {

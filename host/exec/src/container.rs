@@ -63,7 +63,8 @@ fn assemble(step: &Step, teller: Teller<'_>) -> Result<Identity> {
     }
     let root = take_root(step).map_err(|e| failed("/", e))?;
     let identity = user::resolve(root.as_fd(), &step.user)?;
-    system_mounts::mount(root.as_fd(), step, |stub| teller.say(&Progress::Stub(stub)))?;
+    // What is made for these stays in the root, as BuildKit leaves it there.
+    system_mounts::mount(root.as_fd(), step, |_| ())?;
     if step.resolv_conf != ResolvConf::Image {
         let file = generated("files/resolv.conf").map_err(|e| failed("/etc/resolv.conf", e))?;
         place(root.as_fd(), "/etc/resolv.conf", file.as_fd(), Kind::File, teller)?;
@@ -75,8 +76,11 @@ fn assemble(step: &Step, teller: Teller<'_>) -> Result<Identity> {
     }
     let cwd = if step.cwd.is_empty() { "/" } else { &step.cwd };
     rustix::process::umask(Mode::from_raw_mode(0o022));
-    stubs::ensure(root.as_fd(), cwd, Kind::Directory, |_| ())
-        .map_err(|e| ExecError::system(format!("working directory `{cwd}`"), e))?;
+    let said = |e| ExecError::system(format!("working directory `{cwd}`"), e);
+    let mut made = Vec::new();
+    stubs::ensure(root.as_fd(), cwd, Kind::Directory, |stub| made.push(stub)).map_err(said)?;
+    // As BuildKit: one that had to be made is the user's own.
+    stubs::give(root.as_fd(), &made, identity.uid, identity.gid).map_err(said)?;
     if step.root_access == Access::ReadOnly {
         sys::mount_setattr(root.as_fd(), libc::MOUNT_ATTR_RDONLY, 0, sys::Recursion::One)
             .map_err(|e| failed("/", e))?;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, StatxFlags, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -150,6 +150,19 @@ fn make(parent: BorrowedFd<'_>, name: &str, directory: bool) -> rustix::io::Resu
         Err(Errno::EXIST) => Ok(()),
         other => other,
     }
+}
+
+/// Gives what `ensure` made to a user. In a user namespace where the user is not mapped it stays as it is.
+pub fn give(root: BorrowedFd<'_>, stubs: &[Stub], uid: u32, gid: u32) -> rustix::io::Result<()> {
+    for stub in stubs {
+        let parent = open_plain(root, &stub.parent)?;
+        let (uid, gid) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        match rustix::fs::chownat(&parent, &stub.name, uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::INVAL | Errno::PERM) => {}
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Removes what `ensure` made, newest first. Anything that is no longer an empty directory or an empty regular file stays.

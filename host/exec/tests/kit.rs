@@ -28,7 +28,9 @@ impl Room {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let room = Self { dir };
-        for sub in ["base/bin", "base/etc", "base/root", "base/tmp", "upper", "work"] {
+        for sub in
+            ["base/bin", "base/dev", "base/etc", "base/proc", "base/sys", "base/root", "base/tmp", "upper", "work"]
+        {
             fs::create_dir_all(room.path(sub)).unwrap();
         }
         fs::copy("/bin/busybox", room.path("base/bin/busybox")).unwrap();

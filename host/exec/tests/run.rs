@@ -65,7 +65,7 @@ fn root_time_is_restored_in_a_bound_directory() {
     fs::File::open(room.path("base")).unwrap().set_modified(old).unwrap();
     run(Step::new(Tree::Dir(room.path("base")), ["true"]));
     assert_eq!(fs::metadata(room.path("base")).unwrap().modified().unwrap(), old);
-    assert!(!room.path("base/proc").exists());
+    assert!(!room.path("base/etc/hosts").exists());
 }
 
 #[test]
@@ -328,4 +328,28 @@ fn inner_long_step() {
     );
     step.resolv_conf = ResolvConf::Image;
     let _ = try_run(step);
+}
+
+#[test]
+fn what_a_bare_root_lacks_is_made_as_buildkit_makes_it() {
+    if !able() {
+        return;
+    }
+    let room = Room::new();
+    for name in ["dev", "proc", "sys", "etc/passwd", "etc/group", "etc"] {
+        let path = room.path(&format!("base/{name}"));
+        let gone = if path.is_dir() { std::fs::remove_dir(&path) } else { std::fs::remove_file(&path) };
+        gone.unwrap();
+    }
+    let mut step = room.step("true");
+    step.cwd = "/work/dir".into();
+    step.user = "12:34".into();
+    run(step);
+    // The mount points of the system stay; those of files do not. The working directory is the user's.
+    assert_eq!(room.changes(), ["dev", "proc", "sys", "work", "work/dir"]);
+    let owner = |name: &str| {
+        let meta = std::fs::metadata(room.path(&format!("upper/{name}"))).unwrap();
+        (std::os::unix::fs::MetadataExt::uid(&meta), std::os::unix::fs::MetadataExt::gid(&meta))
+    };
+    assert_eq!((owner("work"), owner("work/dir"), owner("proc")), ((12, 34), (12, 34), (0, 0)));
 }

@@ -73,6 +73,7 @@ fn linked_proc_dev_or_sys_in_the_image_is_refused() {
     }
     for name in ["proc", "dev", "sys"] {
         let room = Room::new();
+        fs::remove_dir(room.path("base").join(name)).unwrap();
         symlink("tmp", room.path("base").join(name)).unwrap();
         assert!(matches!(try_run(room.step("true")), Err(ExecError::Mount { .. })), "{name}");
     }

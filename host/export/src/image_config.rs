@@ -86,9 +86,12 @@ pub fn finish_config(
     }
     let created = created.or_else(|| history.iter().rev().find_map(|entry| entry.created.clone()));
 
-    let diff_ids: Vec<String> = diff_ids.iter().map(ToString::to_string).collect();
+    // As BuildKit: lists of nothing are `null`.
+    let some = |list: Vec<Value>| if list.is_empty() { Value::Null } else { Value::Array(list) };
+    let diff_ids = some(diff_ids.iter().map(|id| id.to_string().into()).collect());
+    let history = history.iter().map(serde_json::to_value).collect::<Result<_, _>>().map_err(|e| bad(e.to_string()))?;
     fields.insert("created".to_owned(), created.map_or(Value::Null, Value::String));
-    fields.insert("history".to_owned(), serde_json::to_value(&history).map_err(|e| bad(e.to_string()))?);
+    fields.insert("history".to_owned(), some(history));
     fields.insert("rootfs".to_owned(), serde_json::json!({"type": "layers", "diff_ids": diff_ids}));
     // An inline cache that came with a base image speaks of other layers (spec D, inline).
     fields.remove("moby.buildkit.cache.v0");

@@ -93,7 +93,8 @@ pub struct ImageManifest {
     pub media_type: String,
     /// The image config.
     pub config: Descriptor,
-    /// From the base up.
+    /// From the base up. As BuildKit: of none `null`.
+    #[serde(serialize_with = "null_when_empty")]
     pub layers: Vec<Descriptor>,
     /// Left out when empty.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -138,4 +139,9 @@ fn platform_in_go_order<S: serde::Serializer>(platform: &Option<Platform>, seria
             variant: &p.variant,
         })
         .serialize(serializer)
+}
+
+/// A list as Go writes one that nothing was ever added to.
+fn null_when_empty<T: Serialize, S: serde::Serializer>(list: &[T], to: S) -> Result<S::Ok, S::Error> {
+    if list.is_empty() { to.serialize_none() } else { list.serialize(to) }
 }

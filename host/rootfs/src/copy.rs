@@ -155,6 +155,9 @@ struct Level {
     is_top: bool,
 }
 
+/// Name and value.
+type Attribute = (Vec<u8>, Vec<u8>);
+
 /// What is left to do for a directory when its children are there.
 enum After {
     /// Owner, mode, times, attributes.
@@ -354,7 +357,7 @@ impl Copier<'_> {
             After::Nothing => Ok(()),
             After::Times => set_times(dst.as_fd(), b".", atime, mtime, &shown),
             After::Everything => {
-                let xattrs = xattrs_of(level.src.as_fd(), b".", &shown)?;
+                let xattrs = self.attributes(level.src.as_fd(), b".", &shown)?;
                 finish(dst.as_fd(), b".", &self.finish(&level.stat, &xattrs), &shown)
             }
         }
@@ -375,7 +378,7 @@ impl Copier<'_> {
             }
             Some(_) => remove_all(to.0, to.1, &shown)?,
         }
-        let xattrs = xattrs_of(from.0, from.1, &shown)?;
+        let xattrs = self.attributes(from.0, from.1, &shown)?;
         match stat.kind {
             crate::Kind::File => {
                 let several = (stat.links > 1).then_some((stat.dev, stat.ino));
@@ -405,6 +408,12 @@ impl Copier<'_> {
             Err(Errno::MLINK) => copy_file((parent.as_fd(), &name), to, shown),
             other => other.map_err(|e| Error::io("create hard link", shown, e)),
         }
+    }
+
+    /// None of a context's: what this machine notes on files (labels, where they were downloaded from) is nobody else's business, and
+    /// BuildKit's images have none of it either, file capabilities included.
+    fn attributes(&self, dir: BorrowedFd<'_>, name: &[u8], shown: &std::path::Path) -> Result<Vec<Attribute>> {
+        if self.tree.is_some() { Ok(Vec::new()) } else { xattrs_of(dir, name, shown) }
     }
 
     fn times(&self, stat: &Stat) -> (Timestamp, Timestamp) {

@@ -324,6 +324,10 @@ impl<'a> Extractor<'a> {
         let fd = match self.root.open_dir(&resolved) {
             Ok(fd) => fd,
             Err(Error::NotFound { .. }) => {
+                // In an archive a link that leads nowhere is no directory; nothing is made behind it.
+                if self.overlay.is_none() && self.root.try_stat(owned(path), Last::Keep)?.is_some() {
+                    return Err(Error::NotFound { path: owned(&resolved) });
+                }
                 self.make_parents(&resolved)?;
                 self.root.open_dir(&resolved)?
             }

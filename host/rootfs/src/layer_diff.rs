@@ -1,7 +1,10 @@
-//! Writing an overlay upper directory as a layer tar (OCI image-spec, layer.md), the same bytes for the same tree.
+//! Writing an overlay upper directory as a layer tar (OCI image-spec, layer.md): the entries, in the order and with the bytes, of BuildKit's
+//! overlay differ over the same directory.
 //!
-//! Depth first, names sorted by bytes; PAX headers only where ustar has no room; no user names, no access or change times, modification times in
-//! whole seconds, as BuildKit's layers have them. overlayfs's whiteouts become `.wh.` entries and its opaque mark `.wh..wh..opq`.
+//! Depth first, names sorted by bytes. What the layers below hold already, by mode, owner, size, time and attributes, is left out: a directory that
+//! was only looked into, a file that was opened for writing and not changed. A directory stands before the first change in it. No user names, no access or
+//! change times; modification times in whole seconds. overlayfs's whiteouts become `.wh.` entries; an opaque directory becomes whiteouts of what it hides,
+//! which every unpacker understands in any order of entries.
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -9,13 +12,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rhost_llb::{DiffId, Hasher};
 use rustix::fs::{Mode, OFlags};
-use tar_core::EntryType;
-use tar_core::builder::EntryBuilder;
 
 use crate::copy_entry::open_path;
 use crate::file_ops::MAX_DEPTH;
 use crate::path::{join, os, owned};
-use crate::root::{self, Last, stat_at, stat_fd};
+use crate::root::{self, stat_fd, try_stat_at};
+use crate::tar_header::{Flag, TarHeader};
 use crate::{Error, Kind, Result, Root, Stat, Timestamp, xattr};
 
 /// How a layer is written.
@@ -36,49 +38,40 @@ pub struct LayerInfo {
     pub entries: u64,
 }
 
+/// What is known of the layers below the one that is written.
+#[derive(Debug, Clone, Copy)]
+pub enum Below<'a> {
+    /// Nothing: every entry is written, every whiteout kept, opaque directories are marked `.wh..wh..opq`.
+    Unknown,
+    /// There are none: marks hide nothing and are left out.
+    Nothing,
+    /// All of them as one tree.
+    Tree(&'a Root),
+}
+
 /// Writes the overlay upper (or lower) directory `upper` as a layer tar.
 ///
 /// # Errors
 /// A file cannot be read or changes while it is read, or `out` fails.
-pub fn write_layer(upper: &Root, out: impl Write, options: &LayerOptions) -> Result<LayerInfo> {
-    write_layer_over(upper, &[], out, options)
-}
-
-/// As [`write_layer`] when the layers below are at hand: an opaque mark on a directory that none of them has is left out, for there is
-/// nothing to hide.
-///
-/// # Errors
-/// As [`write_layer`].
-pub fn write_layer_over(upper: &Root, lowers: &[Root], out: impl Write, options: &LayerOptions) -> Result<LayerInfo> {
-    let mut layer = Layer { out, hasher: Hasher::new(), size: 0, entries: 0, links: HashMap::new(), lowers, options };
+pub fn write_layer(upper: &Root, below: Below<'_>, out: impl Write, options: &LayerOptions) -> Result<LayerInfo> {
+    let mut layer = Layer { out, hasher: Hasher::new(), size: 0, entries: 0, links: HashMap::new(), options };
+    let base = match below {
+        Below::Unknown => Base::Unknown,
+        Below::Nothing => Base::Absent,
+        Below::Tree(root) => Base::Dir(root.open_dir(b"/")?),
+    };
     let top = upper.open_dir(b"/")?;
-    let mut levels = vec![Level::open(top, Vec::new())?];
+    let mut levels = vec![Level::open(top, base, false, Vec::new(), None)?];
     while let Some(level) = levels.last_mut() {
         let Some(name) = level.todo.pop() else {
             levels.pop();
             continue;
         };
-        let path = if level.path.is_empty() { name.clone() } else { join(&level.path, &name) };
-        let shown = owned(&path);
-        let stat = stat_at(&level.fd, &name, &shown)?;
-        if stat.is_whiteout() {
-            let hidden = [b".wh.".as_slice(), &name].concat();
-            let path = if level.path.is_empty() { hidden } else { join(&level.path, &hidden) };
-            layer.mark(&path, &stat)?;
-        } else if stat.is_dir() {
+        if let Some(next) = layer.entry(&mut levels, &name)? {
             if levels.len() >= MAX_DEPTH {
-                return Err(Error::TooDeep { path: shown, limit: MAX_DEPTH });
+                return Err(Error::TooDeep { path: owned(&next.path), limit: MAX_DEPTH });
             }
-            let fd = root::open_subdir(&levels[levels.len() - 1].fd, &name, &shown)?;
-            let xattrs = attributes(fd.as_fd(), &shown)?;
-            layer.header(&path, EntryType::Directory, &stat, 0, None, &xattrs.kept)?;
-            if xattrs.opaque && layer.exists_below(&path)? {
-                layer.mark(&join(&path, b".wh..wh..opq"), &stat)?;
-            }
-            levels.push(Level::open(fd, path)?);
-        } else {
-            let fd = level.fd.as_fd();
-            layer.leaf(fd, &name, &path, &stat)?;
+            levels.push(next);
         }
     }
     layer.write(&[0; 1024])?;
@@ -86,22 +79,56 @@ pub fn write_layer_over(upper: &Root, lowers: &[Root], out: impl Write, options:
     Ok(LayerInfo { diff_id: DiffId(layer.hasher.finish()), size: layer.size, entries: layer.entries })
 }
 
+/// The same directory in the layers below.
+enum Base {
+    Unknown,
+    /// It is not there, or is no directory.
+    Absent,
+    Dir(OwnedFd),
+}
+
 struct Level {
     fd: OwnedFd,
+    base: Base,
+    /// Whether nothing of the layers below shows through: the directory, or one above it, is opaque.
+    opaque: bool,
     path: Vec<u8>,
+    /// Its entry, until it is written.
+    pending: Option<(Stat, Vec<Attribute>)>,
     todo: Vec<Vec<u8>>,
 }
 
+type Attribute = (Vec<u8>, Vec<u8>);
+
 impl Level {
-    fn open(fd: OwnedFd, path: Vec<u8>) -> Result<Self> {
+    fn open(
+        fd: OwnedFd,
+        base: Base,
+        opaque: bool,
+        path: Vec<u8>,
+        pending: Option<(Stat, Vec<Attribute>)>,
+    ) -> Result<Self> {
         let mut todo = root::names(&fd, &owned(&path))?;
+        if let (Base::Dir(base), true) = (&base, opaque) {
+            todo.extend(root::names(base, &owned(&path))?);
+            todo.sort_unstable();
+            todo.dedup();
+        }
         todo.reverse();
-        Ok(Self { fd, path, todo })
+        Ok(Self { fd, base, opaque, path, pending, todo })
+    }
+
+    /// `name` in the layers below; for [`Base::Unknown`] nothing.
+    fn below(&self, name: &[u8], shown: &std::path::Path) -> Result<Option<Stat>> {
+        match &self.base {
+            Base::Dir(fd) => try_stat_at(fd, name, shown),
+            Base::Unknown | Base::Absent => Ok(None),
+        }
     }
 }
 
 struct Attributes {
-    kept: Vec<(Vec<u8>, Vec<u8>)>,
+    kept: Vec<Attribute>,
     opaque: bool,
 }
 
@@ -119,7 +146,6 @@ struct Layer<'a, W> {
     size: u64,
     entries: u64,
     links: HashMap<(u64, u64), Vec<u8>>,
-    lowers: &'a [Root],
     options: &'a LayerOptions,
 }
 
@@ -131,64 +157,140 @@ impl<W: Write> Layer<'_, W> {
         Ok(())
     }
 
-    fn exists_below(&self, path: &[u8]) -> Result<bool> {
-        if self.lowers.is_empty() {
-            return Ok(true);
-        }
-        for lower in self.lowers {
-            if lower.try_stat(owned(&join(b"/", path)), Last::Keep)?.is_some() {
-                return Ok(true);
+    /// Writes `name` of the last level; a directory is answered, to go on in.
+    fn entry(&mut self, levels: &mut [Level], name: &[u8]) -> Result<Option<Level>> {
+        let Some(level) = levels.last() else { return Ok(None) };
+        let path = if level.path.is_empty() { name.to_vec() } else { join(&level.path, name) };
+        let shown = owned(&path);
+        let below = level.below(name, &shown)?;
+        let stat = try_stat_at(&level.fd, name, &shown)?.filter(|stat| !(level.opaque && stat.is_whiteout()));
+        let Some(stat) = stat else {
+            // Only below, hidden by an opaque directory.
+            return if below.is_some() { self.whiteout(levels, name, 0).map(|()| None) } else { Ok(None) };
+        };
+        if stat.is_whiteout() {
+            if below.is_some() || matches!(level.base, Base::Unknown) {
+                let time = if matches!(level.base, Base::Unknown) { stat.mtime } else { 0 };
+                self.whiteout(levels, name, time)?;
             }
+            return Ok(None);
         }
-        Ok(false)
-    }
-
-    /// A whiteout or opaque entry: empty, owned by root, with the time of what made it.
-    fn mark(&mut self, path: &[u8], stat: &Stat) -> Result<()> {
-        let stat = Stat { mode: 0, owner: crate::Owner::default(), mtime: stat.mtime, ..stat.clone() };
-        self.header(path, EntryType::Regular, &stat, 0, None, &[])
-    }
-
-    fn leaf(&mut self, dir: BorrowedFd<'_>, name: &[u8], path: &[u8], stat: &Stat) -> Result<()> {
-        let shown = owned(path);
+        if stat.is_dir() {
+            return self.directory(levels, name, path, stat, below.as_ref()).map(Some);
+        }
         // Sockets are not kept by any tar of layers.
         if stat.kind == Kind::Socket {
-            return Ok(());
+            return Ok(None);
         }
+        let fd = open_path(level.fd.as_fd(), name, &shown)?;
+        let xattrs = attributes(fd.as_fd(), &shown)?.kept;
+        if let (Some(below), Base::Dir(base)) = (&below, &level.base) {
+            if is_same((level.fd.as_fd(), &stat, &xattrs), (base.as_fd(), below), name, &shown)? {
+                return Ok(None);
+            }
+        }
+        self.parents(levels)?;
+        let Some(level) = levels.last() else { return Ok(None) };
+        self.leaf(level.fd.as_fd(), name, &path, &stat, &xattrs).map(|()| None)
+    }
+
+    fn directory(
+        &mut self,
+        levels: &mut [Level],
+        name: &[u8],
+        path: Vec<u8>,
+        stat: Stat,
+        below: Option<&Stat>,
+    ) -> Result<Level> {
+        let shown = owned(&path);
+        let level = &levels[levels.len() - 1];
+        let fd = root::open_subdir(&level.fd, name, &shown)?;
+        let found = attributes(fd.as_fd(), &shown)?;
+        let opaque = level.opaque || found.opaque;
+        let (base, same) = match (&level.base, below) {
+            (Base::Unknown, _) => (Base::Unknown, false),
+            (Base::Dir(base), Some(below)) if below.is_dir() => {
+                let base = root::open_subdir(base, name, &shown)?;
+                let theirs = attributes(base.as_fd(), &shown)?.kept;
+                let same = (stat.mode, stat.owner) == (below.mode, below.owner) && found.kept == theirs;
+                (Base::Dir(base), same)
+            }
+            _ => (Base::Absent, false),
+        };
+        let unknown = matches!(base, Base::Unknown);
+        let mut next = Level::open(fd, base, opaque && !unknown, path, Some((stat, found.kept)))?;
+        if !same {
+            self.parents(levels)?;
+            self.pending(&mut next)?;
+        }
+        if unknown && found.opaque {
+            let stat = stat_fd(&next.fd, &shown)?;
+            self.mark(&join(&next.path, b".wh..wh..opq"), stat.mtime)?;
+        }
+        Ok(next)
+    }
+
+    /// The directories that a change lies in, before the change.
+    fn parents(&mut self, levels: &mut [Level]) -> Result<()> {
+        levels.iter_mut().try_for_each(|level| self.pending(level))
+    }
+
+    fn pending(&mut self, level: &mut Level) -> Result<()> {
+        match level.pending.take() {
+            Some((stat, xattrs)) => self.header(&level.path, Flag::Dir, &stat, 0, b"", &xattrs),
+            None => Ok(()),
+        }
+    }
+
+    fn whiteout(&mut self, levels: &mut [Level], name: &[u8], mtime: Timestamp) -> Result<()> {
+        self.parents(levels)?;
+        let hidden = [b".wh.".as_slice(), name].concat();
+        let path = levels.last().map(|level| level.path.as_slice()).filter(|path| !path.is_empty());
+        self.mark(&path.map_or(hidden.clone(), |path| join(path, &hidden)), mtime)
+    }
+
+    /// A whiteout or opaque entry: empty, owned by root, of no mode and (over known layers) no time.
+    fn mark(&mut self, path: &[u8], mtime: Timestamp) -> Result<()> {
+        self.entries += 1;
+        let header = TarHeader {
+            name: path,
+            flag: Flag::File,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            size: 0,
+            mtime: self.seconds(mtime),
+            link: b"",
+            device: (0, 0),
+            xattrs: &[],
+        };
+        self.write(&header.bytes())
+    }
+
+    fn leaf(&mut self, dir: BorrowedFd<'_>, name: &[u8], path: &[u8], stat: &Stat, xattrs: &[Attribute]) -> Result<()> {
         if stat.links > 1 {
             let id = (stat.dev, stat.ino);
             if let Some(first) = self.links.get(&id).cloned() {
-                return self.header(path, EntryType::Link, stat, 0, Some(&first), &[]);
+                return self.header(path, Flag::Link, stat, 0, &first, xattrs);
             }
             self.links.insert(id, path.to_vec());
         }
-        let fd = open_path(dir, name, &shown)?;
-        let xattrs = attributes(fd.as_fd(), &shown)?.kept;
         match stat.kind {
-            Kind::File => self.file(dir, name, path, stat, &xattrs),
+            Kind::File => self.file(dir, name, path, stat, xattrs),
             Kind::Symlink => {
-                let target = root::read_link_at(dir, name, &shown)?;
-                self.header(path, EntryType::Symlink, stat, 0, Some(&target), &xattrs)
+                let target = root::read_link_at(dir, name, &owned(path))?;
+                self.header(path, Flag::Symlink, stat, 0, &target, xattrs)
             }
-            Kind::CharDevice => self.header(path, EntryType::Char, stat, 0, None, &xattrs),
-            Kind::BlockDevice => self.header(path, EntryType::Block, stat, 0, None, &xattrs),
-            Kind::Fifo | Kind::Socket | Kind::Dir => self.header(path, EntryType::Fifo, stat, 0, None, &xattrs),
+            Kind::CharDevice => self.header(path, Flag::Char, stat, 0, b"", xattrs),
+            Kind::BlockDevice => self.header(path, Flag::Block, stat, 0, b"", xattrs),
+            Kind::Fifo | Kind::Socket | Kind::Dir => self.header(path, Flag::Fifo, stat, 0, b"", xattrs),
         }
     }
 
-    fn file(
-        &mut self,
-        dir: BorrowedFd<'_>,
-        name: &[u8],
-        path: &[u8],
-        stat: &Stat,
-        xattrs: &[(Vec<u8>, Vec<u8>)],
-    ) -> Result<()> {
+    fn file(&mut self, dir: BorrowedFd<'_>, name: &[u8], path: &[u8], stat: &Stat, xattrs: &[Attribute]) -> Result<()> {
         let shown = owned(path);
-        self.header(path, EntryType::Regular, stat, stat.size, None, xattrs)?;
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(dir, os(name), flags, Mode::empty()).map_err(|e| Error::io("open", &shown, e))?;
-        let mut file = File::from(fd);
+        self.header(path, Flag::File, stat, stat.size, b"", xattrs)?;
+        let mut file = open_file(dir, name, &shown)?;
         let mut buffer = vec![0; usize::try_from(stat.size.clamp(1, 256 << 10)).unwrap_or(1)];
         let mut left = stat.size;
         while left > 0 {
@@ -207,50 +309,88 @@ impl<W: Write> Layer<'_, W> {
         self.write(&[0; 512][..padding])
     }
 
+    fn seconds(&self, mtime: Timestamp) -> i64 {
+        mtime.min(self.options.clamp_mtime.unwrap_or(Timestamp::MAX)).div_euclid(1_000_000_000)
+    }
+
     fn header(
         &mut self,
         path: &[u8],
-        entry_type: EntryType,
+        flag: Flag,
         stat: &Stat,
         size: u64,
-        link: Option<&[u8]>,
-        xattrs: &[(Vec<u8>, Vec<u8>)],
+        link: &[u8],
+        xattrs: &[Attribute],
     ) -> Result<()> {
         let mut name = path.to_vec();
-        if entry_type == EntryType::Directory {
+        if flag == Flag::Dir {
             name.push(b'/');
         }
-        let mtime = stat.mtime.min(self.options.clamp_mtime.unwrap_or(Timestamp::MAX)).div_euclid(1_000_000_000);
-        let failed = |e: tar_core::HeaderError| Error::BadEntry { path: owned(path), reason: e.to_string() };
-        let mut entry = EntryBuilder::new_ustar();
-        entry.path(&name).entry_type(entry_type);
-        entry.mode(stat.mode).map_err(failed)?;
-        entry.uid(stat.owner.uid.into()).map_err(failed)?;
-        entry.gid(stat.owner.gid.into()).map_err(failed)?;
-        entry.size(size).map_err(failed)?;
-        match u64::try_from(mtime) {
-            Ok(mtime) => {
-                entry.mtime(mtime).map_err(failed)?;
-            }
-            Err(_) => {
-                entry.mtime(0).map_err(failed)?;
-                entry.add_pax("mtime", mtime.to_string());
-            }
-        }
-        if let Some(link) = link {
-            entry.link_name(link);
-        }
-        if matches!(entry_type, EntryType::Char | EntryType::Block) {
-            entry.device(stat.rdev.0, stat.rdev.1).map_err(failed)?;
-        }
-        for (key, value) in xattrs {
-            // Attribute names are text in PAX keys; the kernel's own always are.
-            if let Ok(key) = std::str::from_utf8(key) {
-                entry.add_pax(&format!("SCHILY.xattr.{key}"), value);
-            }
-        }
+        let device = if matches!(stat.kind, Kind::CharDevice | Kind::BlockDevice) { stat.rdev } else { (0, 0) };
         self.entries += 1;
-        let bytes = entry.finish_bytes();
-        self.write(&bytes)
+        let header = TarHeader {
+            name: &name,
+            flag,
+            mode: stat.mode,
+            uid: stat.owner.uid,
+            gid: stat.owner.gid,
+            size,
+            mtime: self.seconds(stat.mtime),
+            link,
+            device,
+            xattrs,
+        };
+        self.write(&header.bytes())
+    }
+}
+
+fn open_file(dir: BorrowedFd<'_>, name: &[u8], shown: &std::path::Path) -> Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let fd = rustix::fs::openat(dir, os(name), flags, Mode::empty()).map_err(|e| Error::io("open", shown, e))?;
+    Ok(File::from(fd))
+}
+
+/// Whether `name`, no directory, is what the layers below hold already. Times that tell nothing (whole seconds, as out of a tar) are no proof:
+/// the bytes are compared then.
+fn is_same(
+    (dir, stat, xattrs): (BorrowedFd<'_>, &Stat, &[Attribute]),
+    (base, below): (BorrowedFd<'_>, &Stat),
+    name: &[u8],
+    shown: &std::path::Path,
+) -> Result<bool> {
+    let of = |stat: &Stat| (stat.kind, stat.mode, stat.owner, stat.rdev, stat.size, stat.mtime);
+    if of(stat) != of(below) {
+        return Ok(false);
+    }
+    let fd = open_path(base, name, shown)?;
+    if attributes(fd.as_fd(), shown)?.kept != xattrs {
+        return Ok(false);
+    }
+    if stat.mtime % 1_000_000_000 != 0 || stat.size == 0 {
+        return Ok(true);
+    }
+    match stat.kind {
+        Kind::Symlink => Ok(root::read_link_at(dir, name, shown)? == root::read_link_at(base, name, shown)?),
+        Kind::File => {
+            let same = |a: &mut File, b: &mut File| -> std::io::Result<bool> {
+                let (mut ours, mut theirs) = (vec![0; 64 << 10], vec![0; 64 << 10]);
+                loop {
+                    let count = a.read(&mut ours)?;
+                    if count == 0 {
+                        return Ok(b.read(&mut theirs[..1])? == 0);
+                    }
+                    match b.read_exact(&mut theirs[..count]) {
+                        Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(false),
+                        other => other?,
+                    }
+                    if ours[..count] != theirs[..count] {
+                        return Ok(false);
+                    }
+                }
+            };
+            let (mut ours, mut theirs) = (open_file(dir, name, shown)?, open_file(base, name, shown)?);
+            same(&mut ours, &mut theirs).map_err(|e| Error::io("read", shown, e))
+        }
+        _ => Ok(true),
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rhost_llb::{DiffId, Digest};
 use rhost_rootfs::{
-    Applied, Apply, LayerOptions, Lowers, OverlayXattrs, OwnerPolicy, Root, apply_layer, write_layer, write_layer_over,
+    Applied, Apply, Below, LayerOptions, Lowers, OverlayXattrs, OwnerPolicy, Root, apply_layer, write_layer,
 };
 use rustix::fs::{FileType, Mode, XattrFlags};
 
@@ -23,7 +23,7 @@ fn apply(tar: &[u8], root: &Root, lowers: &[Root]) -> Applied {
 
 fn write(root: &Root) -> Vec<u8> {
     let mut tar = Vec::new();
-    let info = write_layer(root, &mut tar, &LayerOptions::default()).unwrap();
+    let info = write_layer(root, Below::Unknown, &mut tar, &LayerOptions::default()).unwrap();
     assert_eq!(info.diff_id, DiffId(Digest::of(&tar)));
     assert_eq!(info.size, tar.len() as u64);
     tar
@@ -95,7 +95,7 @@ fn whiteouts_become_marks_and_back() {
     // With layers below that have no such directory, there is nothing to hide.
     let (_below, lower) = dir();
     let mut plain = Vec::new();
-    write_layer_over(&root, &[lower], &mut plain, &LayerOptions::default()).unwrap();
+    write_layer(&root, Below::Tree(&lower), &mut plain, &LayerOptions::default()).unwrap();
     assert!(!entries(&plain).contains(&"d/.wh..wh..opq".to_string()));
     // A file and its own whiteout in one layer: the file stays.
     let (tmp, root) = dir();
@@ -185,7 +185,7 @@ fn sizes_above_eight_gib_have_their_header() {
         }
     }
     let mut head = Head(Vec::new());
-    let error = write_layer(&root, &mut head, &LayerOptions::default()).unwrap_err();
+    let error = write_layer(&root, Below::Unknown, &mut head, &LayerOptions::default()).unwrap_err();
     assert!(matches!(error, rhost_rootfs::Error::Sink { .. }));
     let mut archive = tar::Archive::new(&head.0[..]);
     assert_eq!(archive.entries().unwrap().next().unwrap().unwrap().size(), (8 << 30) + 1);
@@ -205,7 +205,7 @@ fn times_are_whole_seconds_and_clamped() {
     set("ancient", -1_000);
     let mut tar = Vec::new();
     let options = LayerOptions { clamp_mtime: Some(500_000_000_000) };
-    write_layer(&root, &mut tar, &options).unwrap();
+    write_layer(&root, Below::Unknown, &mut tar, &options).unwrap();
     if privileged("applying times") {
         let (out, copy) = dir();
         apply(&tar, &copy, &[]);

@@ -31,7 +31,12 @@ pub fn cached(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<Path
 }
 
 fn root() -> Result<PathBuf> {
+    Ok(cache_home()?.join("kit"))
+}
+
+/// `$XDG_CACHE_HOME/rhost` or `~/.cache/rhost`.
+pub(crate) fn cache_home() -> Result<PathBuf> {
     let from = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = from("XDG_CACHE_HOME").or_else(|| Some(from("HOME")?.join(".cache")));
-    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set: nowhere to cache base images")?.join("rhost/kit"))
+    Ok(base.context("neither XDG_CACHE_HOME nor HOME is set: nowhere to cache base images")?.join("rhost"))
 }

@@ -3,6 +3,7 @@
 //! Nothing here is a double: the registry is `docker-registry`, images are pushed by `skopeo`, files come from Debian.
 //! What costs time is cached between runs in the user's cache directory, keyed by recipe and Debian version.
 mod base_image;
+mod buildkitd;
 mod cache;
 mod host;
 mod layout;
@@ -11,6 +12,7 @@ mod registry;
 mod skip;
 
 pub use base_image::{Image, busybox, debian};
+pub use buildkitd::Buildkitd;
 pub use cache::cached;
 pub use host::{Ran, TestHost, rhost_binary};
 pub use layout::{Platform, write_layout};

@@ -2,4 +2,5 @@
 
 mod build;
 mod dockerfile;
+mod images;
 mod syntax;

@@ -11,6 +11,7 @@ use rhost_rootfs::{
 use rhost_solver::{CacheMap, Op, OpError};
 use rhost_store::ActiveSnapshot;
 
+use crate::event::Event;
 use crate::op_error::{OpFailure, blocking};
 use crate::shared::Shared;
 use crate::value::Value;
@@ -217,22 +218,30 @@ impl FileStep {
             _ => Ok(root.clone()),
         };
         let mut owner = Owner { uid: 0, gid: 0 };
+        // As BuildKit: a number alone names the group too, and a name that is in no file is root. Only here it is said.
         match &wanted.user {
             None | Some(UserOpt::Missing) => {}
-            Some(UserOpt::ById(id)) => owner.uid = *id,
-            Some(UserOpt::ByName(named)) => {
-                let found = lookup_user(&view(named.input)?, &named.name)?;
-                owner = found.ok_or_else(|| OpFailure::NoSuchUser { what: "user", name: named.name.clone() })?;
-            }
+            Some(UserOpt::ById(id)) => owner = Owner { uid: *id, gid: *id },
+            Some(UserOpt::ByName(named)) => match lookup_user(&view(named.input)?, &named.name)? {
+                Some(found) => owner = found,
+                None => self.warn(&format!("there is no user `{}` in the image: root owns the files", named.name)),
+            },
         }
         match &wanted.group {
             None | Some(UserOpt::Missing) => {}
             Some(UserOpt::ById(id)) => owner.gid = *id,
-            Some(UserOpt::ByName(named)) => {
-                let found = lookup_group(&view(named.input)?, &named.name)?;
-                owner.gid = found.ok_or_else(|| OpFailure::NoSuchUser { what: "group", name: named.name.clone() })?;
-            }
+            Some(UserOpt::ByName(named)) => match lookup_group(&view(named.input)?, &named.name)? {
+                Some(found) => owner.gid = found,
+                None => self.warn(&format!(
+                    "there is no group `{}` in the image: the files belong to group {}",
+                    named.name, owner.gid
+                )),
+            },
         }
         Ok(owner)
+    }
+
+    fn warn(&self, message: &str) {
+        self.shared.events.send(Event::Warning { vertex: Some(self.vertex.digest), message: message.into() });
     }
 }

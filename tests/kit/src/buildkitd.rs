@@ -1,0 +1,101 @@
+//! `Buildkitd`: a real BuildKit daemon with a store of its own, gone when it is dropped or its test dies.
+//!
+//! Worker oci, snapshotter overlayfs, network of the host. It listens on a socket in its own directory and its log tells
+//! when; a shell holds it by a pipe from this process, so that even a killed test leaves no daemon behind.
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
+
+use crate::cache::cache_home;
+
+/// Ends with the daemon when standard input ends.
+const KEEPER: &str = r#""$@" </dev/null & pid=$!; read -r _; kill "$pid"; wait "$pid""#;
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Buildkitd {
+    keeper: Child,
+    buildctl: PathBuf,
+    dir: TempDir,
+}
+
+impl Buildkitd {
+    /// A daemon without cache, for which docker.io is the registry at `mirror` (`127.0.0.1:PORT`). Needs root.
+    ///
+    /// # Errors
+    /// When buildkitd is neither on PATH nor in the cache of `cargo xtask peers`, or does not come up (with its log).
+    pub fn start(mirror: &str) -> Result<Self> {
+        let buildkitd = peer("buildkitd")?;
+        let buildctl = buildkitd.with_file_name("buildctl");
+        let dir = tempfile::Builder::new().prefix("rhost-buildkitd-").tempdir()?;
+        let path = |name: &str| dir.path().join(name);
+        let config = format!("[registry.\"docker.io\"]\nmirrors = [{mirror:?}]\n[registry.{mirror:?}]\nhttp = true\n");
+        std::fs::write(path("buildkitd.toml"), config)?;
+        let mut keeper = Command::new("sh")
+            .args(["-c", KEEPER, "buildkitd-keeper"])
+            .arg(&buildkitd)
+            .arg("--config")
+            .arg(path("buildkitd.toml"))
+            .arg("--root")
+            .arg(path("root"))
+            .arg("--addr")
+            .arg(format!("unix://{}", path("socket").display()))
+            .args(["--containerd-worker=false", "--oci-worker=true", "--oci-worker-snapshotter=overlayfs"])
+            .args(["--oci-worker-net=host", "--oci-worker-gc=false", "--cdi-disabled"])
+            .arg("--otel-socket-path")
+            .arg(path("otel"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("starting buildkitd")?;
+        let mut log = BufReader::new(keeper.stderr.take().context("no log")?);
+        let mut said = String::new();
+        loop {
+            let from = said.len();
+            if log.read_line(&mut said)? == 0 {
+                bail!("buildkitd did not come up:\n{said}");
+            }
+            if said[from..].contains("running server on") {
+                break;
+            }
+        }
+        // The rest of the log is read, so that the daemon never waits for us.
+        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        Ok(Self { keeper, buildctl, dir })
+    }
+
+    /// `buildctl` with `args`, talking to this daemon.
+    pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
+        let mut command = Command::new(&self.buildctl);
+        command.arg("--addr").arg(format!("unix://{}", self.dir.path().join("socket").display()));
+        command.args(args).stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Buildkitd {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        let _ = self.keeper.wait();
+    }
+}
+
+/// A program of BuildKit's: from PATH, else from where `cargo xtask peers` puts them.
+fn peer(program: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let peers = cache_home()?.join("peers");
+    let found = std::fs::read_dir(&peers).into_iter().flatten().flatten();
+    dirs.extend(found.map(|entry| entry.path()).filter(|path| is_buildkit(path)));
+    let program = dirs.iter().map(|dir| dir.join(program)).find(|file| file.is_file());
+    program.with_context(|| format!("buildkitd is not on PATH nor in `{}`: run `cargo xtask peers`", peers.display()))
+}
+
+fn is_buildkit(path: &Path) -> bool {
+    path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("buildkit-"))
+}
