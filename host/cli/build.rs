@@ -1,5 +1,7 @@
-//! Puts the stock frontend's component where `include_bytes!` finds it.
+//! Puts the stock frontend's component where `include_bytes!` finds it, and the machine code that `cargo xtask build` made of it, if it did.
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
 
 fn main() {
     println!("cargo::rerun-if-env-changed=RHOST_STOCK_FRONTEND");
@@ -7,12 +9,25 @@ fn main() {
     let component = std::env::var_os("RHOST_STOCK_FRONTEND")
         .map_or_else(|| checkout.join("target/guests/dockerfile.wasm"), PathBuf::from);
     println!("cargo::rerun-if-changed={}", component.display());
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it")).join("dockerfile.wasm");
-    if let Err(error) = std::fs::copy(&component, &out) {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
+    let bytes = std::fs::read(&component).unwrap_or_else(|error| {
         println!(
             "cargo::error=the stock frontend is not built: {}: {error}. Run `cargo xtask guests` first, or build with `cargo xtask build`",
             component.display()
         );
         std::process::exit(1);
+    });
+    let path = component.with_extension("code");
+    // One that is not there cannot be watched: cargo would build anew every time. `xtask` writes the component again before it.
+    if path.exists() {
+        println!("cargo::rerun-if-changed={}", path.display());
+    }
+    let mut code = std::fs::read(&path).unwrap_or_default();
+    if code.get(..32) != Some(Sha256::digest(&bytes).as_slice()) {
+        // Of another component: compiled at its first use.
+        code.clear();
+    }
+    for (name, bytes) in [("dockerfile.wasm", bytes), ("dockerfile.code", code)] {
+        std::fs::write(out.join(name), bytes).expect("cargo's own directory can be written");
     }
 }

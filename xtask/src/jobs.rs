@@ -71,6 +71,7 @@ pub fn test(filters: &[String]) -> Result<()> {
     setup::install(setup::TEST_PACKAGES)?;
     let path = path_with(&peers::all()?)?;
     wasm::guests()?;
+    precompile(&[])?;
     tidy::run()?;
     run(cargo().args(["build", "--package", "rhost-cli"]).current_dir(tidy::root()))?;
     run(cargo()
@@ -84,10 +85,41 @@ pub fn test(filters: &[String]) -> Result<()> {
 /// Builds the release binary with the stock frontend inside; returns its path.
 pub fn build() -> Result<PathBuf> {
     wasm::guests()?;
+    precompile(&["--release"])?;
     run(cargo().args(["build", "--release", "--package", "rhost-cli"]).current_dir(tidy::root()))?;
-    let binary = tidy::root().join("target/release/rhost");
+    let binary = target().join("release/rhost");
     println!("{}", binary.display());
     Ok(binary)
+}
+
+/// Makes machine code of the stock frontend, which the cli's build takes in. In the cli's profile, so that both share what is compiled.
+fn precompile(profile: &[&str]) -> Result<()> {
+    let component = tidy::root().join("target/guests/dockerfile.wasm");
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "rhost-frontend", "--bin", "rhost-frontend-compile"]).args(profile);
+    run(command.arg("--").arg(&component).arg(component.with_extension("code")).current_dir(tidy::root()))
+}
+
+/// Times rhost against BuildKit; `arguments` are names of cases, `--repeats N`, and `--write` for docs/benchmarks.md.
+pub fn bench(arguments: &[String]) -> Result<()> {
+    setup::install(setup::DEMO_PACKAGES)?;
+    let path = path_with(&peers::all()?)?;
+    let binary = build()?;
+    let mut command = cargo();
+    command.args(["run", "--quiet", "--package", "rhost-bench", "--", "--rhost"]).arg(binary);
+    command.arg("--buildkit").arg(peers::buildkit_directory()?);
+    for argument in arguments {
+        command.arg(argument);
+        if argument == "--write" {
+            command.arg(tidy::root().join("docs/benchmarks.md"));
+        }
+    }
+    run(command.current_dir(tidy::root()).env("PATH", path))
+}
+
+/// Where cargo builds: `CARGO_TARGET_DIR`, else `target` in the checkout.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tidy::root().join("target"), |dir| tidy::root().join(dir))
 }
 
 fn path_with(directories: &[PathBuf]) -> Result<OsString> {

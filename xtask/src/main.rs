@@ -13,6 +13,8 @@ cargo xtask <job>
   demo         set up, build rhost, build tests/scenarios/demo with it and run the image
   test [ARGS]  set up and run every test; ARGS go to `cargo test` (names to filter by)
   build        the release binary, stock frontend inside, at target/release/rhost
+  bench [ARGS] time rhost against a real BuildKit, as root, on a tmpfs; ARGS: names of cases, --repeats N, --list, and
+               --write for docs/benchmarks.md
   tidy         check the rules of the house: arrows, module docs, file lengths, frozen WIT
   guests       build the WASM guests into target/guests/
   toolchain    find or make the toolchain for wasm32-unknown-unknown and say which
@@ -27,6 +29,7 @@ fn main() -> Result<()> {
         Some("demo") => jobs::demo(),
         Some("test") => jobs::test(rest),
         Some("build") => jobs::build().map(drop),
+        Some("bench") => jobs::bench(rest),
         Some("tidy") => tidy::run(),
         Some("guests") => wasm::guests().map(drop),
         Some("toolchain") => wasm::describe_toolchain(),

@@ -72,6 +72,11 @@ pub fn all() -> Result<Vec<PathBuf>> {
     ])
 }
 
+/// Where [`all`] puts buildkitd and buildctl.
+pub fn buildkit_directory() -> Result<PathBuf> {
+    Ok(cache()?.join("peers").join(format!("buildkit-{BUILDKIT}")))
+}
+
 /// Runs `make` on a fresh directory and publishes it by rename, unless `name` is there already.
 fn once(peers: &Path, name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
     let done = peers.join(name);

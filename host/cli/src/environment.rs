@@ -4,13 +4,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rhost_engine::{
-    BuildError, CredentialSource, DockerConfig, EngineOptions, HelperEnvironment, Kind, Proxies, Settings,
+    BuildError, CredentialSource, DockerConfig, Embedded, EngineOptions, HelperEnvironment, Kind, Proxies, Settings,
 };
 use rhost_exec::UserNamespace;
 
 use crate::arguments::Arguments;
 
-static STOCK_FRONTEND: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/dockerfile.wasm"));
+/// Code is there where the build made it (`cargo xtask build`); without, the component is compiled at its first use.
+static STOCK_FRONTEND: Embedded = Embedded {
+    component: include_bytes!(concat!(env!("OUT_DIR"), "/dockerfile.wasm")),
+    code: include_bytes!(concat!(env!("OUT_DIR"), "/dockerfile.code")),
+};
 
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())

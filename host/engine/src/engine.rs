@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
-use rhost_frontend::{Invocation, Limits, Outcome};
+use rhost_frontend::{Embedded, Invocation, Limits, Outcome};
 use rhost_llb::{Definition, Platform, VertexDigest};
 use rhost_registry::{Client, ClientOptions, CredentialSource, Proxies, RegistryConfig};
 use rhost_rootfs::{OverlayXattrs, OwnerPolicy};
@@ -37,7 +37,7 @@ pub struct EngineOptions {
     /// Proxies of the environment.
     pub proxies: Proxies,
     /// The stock Dockerfile frontend.
-    pub stock_frontend: &'static [u8],
+    pub stock_frontend: Embedded,
     /// This program, to be run again as compiler of guests, and the arguments that make it so.
     pub compiler: (PathBuf, Vec<OsString>),
     /// Whether only one user id is mapped in this user namespace.

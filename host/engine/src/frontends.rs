@@ -170,7 +170,7 @@ impl Engine {
         match source {
             FrontendSource::Stock => Ok(FrontendBytes {
                 name: source.to_string(),
-                bytes: Cow::Borrowed(self.options.stock_frontend),
+                bytes: Cow::Borrowed(self.options.stock_frontend.component),
                 manifest: None,
                 annotations: BTreeMap::new(),
             }),
@@ -207,9 +207,14 @@ impl Engine {
     /// The frontend `chosen`, ready to run. An error that the `# syntax=` line is to blame for has its place.
     pub(crate) async fn frontend(&self, chosen: &ChosenFrontend, text: &[u8]) -> Result<Frontend, BuildError> {
         let ready = async {
-            let found = self.frontend_bytes(&chosen.source).await?;
-            let (engine, compiler) = self.runtime()?;
-            let compiled = engine.compile(&found.name, &found.bytes, &compiler).await;
+            let compiled = if chosen.source == FrontendSource::Stock {
+                let (engine, compiler) = self.runtime()?;
+                engine.embedded(&chosen.source.to_string(), &self.options.stock_frontend, &compiler).await
+            } else {
+                let found = self.frontend_bytes(&chosen.source).await?;
+                let (engine, compiler) = self.runtime()?;
+                engine.compile(&found.name, &found.bytes, &compiler).await
+            };
             compiled.map_err(|error: LoadError| BuildError::new(Kind::Frontend, error))
         };
         ready.await.map_err(|mut error: BuildError| {

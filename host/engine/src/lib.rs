@@ -28,7 +28,7 @@ pub use event::{Event, Events};
 pub use export::Exported;
 pub use frontends::{Because, ChosenFrontend, FrontendBytes, FrontendSource};
 pub use request::{BuildFile, BuildRequest, FrontendChoice, GraphRequest, NamedContext, NoCache};
-pub use rhost_frontend::Inspection;
+pub use rhost_frontend::{Embedded, Inspection};
 pub use rhost_registry::{CredentialSource, DockerConfig, HelperEnvironment, Proxies, WasmLayout};
 pub use rhost_store::ImageRecord;
 pub use save::full_name;

@@ -2,7 +2,8 @@
 //!
 //! The compiler is large and eats hostile input, so it runs in a child process with limits on memory and time. What it answers is
 //! stored under (digest of the component, everything that the code depends on) in a directory that only its owner can write, with
-//! a checksum: machine code has no sandbox before it runs, so it is loaded from nowhere else.
+//! a checksum: machine code has no sandbox before it runs, so it is loaded from nowhere else. One exception: a frontend that is part of
+//! this program may bring code that the program's own build made ([`Embedded`]); who could alter that could alter the program.
 use std::ffi::OsString;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
@@ -47,6 +48,53 @@ impl Default for CompileLimits {
     fn default() -> Self {
         Self { component: 64 << 20, memory: 3 << 30, seconds: 120 }
     }
+}
+
+/// A frontend that is part of this program's own image (`include_bytes!`), so that nothing is compiled at its first use.
+#[derive(Debug, Clone, Copy)]
+pub struct Embedded {
+    /// The component.
+    pub component: &'static [u8],
+    /// What [`precompile`] made of it when the program was built; empty where the build had none. Never bytes from anywhere else.
+    pub code: &'static [u8],
+}
+
+impl Embedded {
+    /// The digest of the component and its code, where there is code.
+    fn parts(&self) -> Option<(Digest, &'static [u8])> {
+        let (raw, code) = self.code.split_at_checked(32)?;
+        Some((Digest::from_raw(raw.try_into().ok()?), code))
+    }
+
+    /// What messages call it. The digest is not computed again where the build has written it down.
+    pub(crate) fn identity(&self, name: &str) -> Identity {
+        let digest = self.parts().map_or_else(|| Digest::of(self.component), |(digest, _)| digest);
+        Identity { name: name.to_owned(), digest }
+    }
+
+    /// The code, if this wasmtime and this processor take it.
+    pub(crate) fn load(&self, engine: &Engine) -> Option<Component> {
+        let (_, code) = self.parts()?;
+        deserialize(engine, code)
+            .inspect_err(|reason| tracing::debug!(reason, "the embedded code does not fit; compiling"))
+            .ok()
+    }
+}
+
+/// What goes into [`Embedded::code`]: the component's digest (32 bytes) and code for any processor of this architecture. For the program's build;
+/// the component is trusted.
+///
+/// # Errors
+/// No component, or no compiler for this architecture.
+pub fn precompile(component: &[u8]) -> Result<Vec<u8>, crate::EngineError> {
+    let failed = |error: wasmtime::Error| crate::EngineError { reason: format!("{error:#}") };
+    let mut config = config(None);
+    // Naming a target keeps this machine's processor features out of it.
+    config.target(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).map_err(failed)?;
+    let engine = wasmtime::Engine::new(&config).map_err(failed)?;
+    let mut out = Digest::of(component).as_raw().to_vec();
+    out.extend(engine.precompile_component(component).map_err(failed)?);
+    Ok(out)
 }
 
 /// An entry starts with the hex sha256 of the code that follows.
@@ -250,7 +298,7 @@ fn checksum(code: &[u8]) -> Vec<u8> {
 
 fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {
     // SAFETY: `code` was made by wasmtime in a child of this very program, either just now or earlier by this user: it comes
-    // from a file in a directory that only we can write, and its checksum is right. Nothing else reaches this function.
-    // wasmtime itself checks that version, settings and processor features fit.
+    // from a file in a directory that only we can write, and its checksum is right; or it is a `&'static` part of this program, made by
+    // its build (`Embedded`). Nothing else reaches this function. wasmtime itself checks that version, settings and processor features fit.
     unsafe { Component::deserialize(engine.wasmtime(), code) }.map_err(|error| format!("{error:#}"))
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use rhost_llb::Digest;
 use wasmtime::component::Component;
 
-use crate::compile::Compiler;
+use crate::compile::{Compiler, Embedded};
 use crate::engine::Engine;
 use crate::error::{Identity, LoadError, RunError};
 use crate::host::{FrontendHost, Invocation, Outcome};
@@ -25,8 +25,20 @@ impl Engine {
     pub async fn compile(&self, name: &str, bytes: &[u8], compiler: &Compiler) -> Result<Frontend, LoadError> {
         let identity = Identity { name: name.to_owned(), digest: Digest::of(bytes) };
         let component = compiler.component(self, &identity, bytes).await?;
-        check_imports(self, &identity, &component)?;
-        let track = v0_1::Prepared::new(self, &component)
+        self.prepare(identity, &component)
+    }
+
+    /// Makes a frontend of one that is part of this program: from its embedded code, else as [`Engine::compile`] does.
+    pub async fn embedded(&self, name: &str, embedded: &Embedded, compiler: &Compiler) -> Result<Frontend, LoadError> {
+        match embedded.load(self) {
+            Some(component) => self.prepare(embedded.identity(name), &component),
+            None => self.compile(name, embedded.component, compiler).await,
+        }
+    }
+
+    fn prepare(&self, identity: Identity, component: &Component) -> Result<Frontend, LoadError> {
+        check_imports(self, &identity, component)?;
+        let track = v0_1::Prepared::new(self, component)
             .map_err(|error| LoadError::NotAFrontend { identity: identity.clone(), reason: format!("{error:#}") })?;
         Ok(Frontend { identity: Arc::new(identity), engine: self.clone(), track })
     }

@@ -15,7 +15,7 @@ mod inspect;
 mod limits;
 mod v0_1;
 
-pub use compile::{CompileLimits, Compiler, compile_main};
+pub use compile::{CompileLimits, Compiler, Embedded, compile_main, precompile};
 pub use engine::{Allocation, Engine, EngineError};
 pub use error::{Identity, LoadError, RunError, Stop};
 pub use frontend::Frontend;

@@ -1,7 +1,7 @@
 //! What is no frontend is refused, with the reason; what is one is compiled once, and only what we compiled ourselves is loaded.
 use std::os::unix::fs::PermissionsExt;
 
-use rhost_frontend::LoadError;
+use rhost_frontend::{Embedded, LoadError};
 
 use crate::guests::{component, with_build};
 use crate::kit::{Kit, kit};
@@ -98,4 +98,22 @@ async fn a_compiler_without_memory_is_told() {
     kit.compiler.limits.memory = 16 << 20;
     let (error, text) = refused(&kit, &with_build("(unreachable)")).await;
     assert!(matches!(error, LoadError::Compile { .. }), "{text}");
+}
+
+/// Code from the build of a program, if it is whole and fits; else the component is compiled.
+#[tokio::test]
+async fn embedded_code_needs_no_compiler() {
+    let mut kit = kit();
+    let component: &'static [u8] = with_build("(unreachable)").leak();
+    let code: &'static [u8] = rhost_frontend::precompile(component).unwrap().leak();
+    let compile = std::mem::replace(&mut kit.compiler.command, "/nonexistent".into());
+    let found = kit.engine.embedded("x", &Embedded { component, code }, &kit.compiler).await.expect("no compiler");
+    assert_eq!(found.identity().digest, rhost_llb::Digest::of(component));
+    assert!(!kit.compiler.cache.exists(), "nothing is cached");
+    let torn = Embedded { component, code: &code[..code.len() / 2] };
+    for embedded in [torn, Embedded { component, code: &[] }] {
+        assert!(kit.engine.embedded("x", &embedded, &kit.compiler).await.is_err(), "it wants the compiler");
+    }
+    kit.compiler.command = compile;
+    kit.engine.embedded("x", &torn, &kit.compiler).await.expect("compiled");
 }

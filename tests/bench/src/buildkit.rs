@@ -1,0 +1,141 @@
+//! BuildKit: buildkitd as root (OCI worker, overlayfs, runc with seccomp, host network) and buildctl as its client.
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::builder::{Builder, Built, Output};
+use crate::process;
+
+/// How long buildkitd may take to start.
+const START: Duration = Duration::from_secs(60);
+
+/// A daemon with a state of its own; it ends when this is dropped.
+pub struct BuildKit {
+    programs: PathBuf,
+    directory: PathBuf,
+    registry: String,
+    states: usize,
+    daemon: Option<Child>,
+}
+
+impl BuildKit {
+    /// State goes below `directory`. `registry` is reached by plain http.
+    pub fn new(programs: PathBuf, directory: &Path, registry: &str) -> Result<Self> {
+        for program in ["buildkitd", "buildctl"] {
+            ensure!(programs.join(program).is_file(), "no {program} in {}", programs.display());
+        }
+        fs::create_dir_all(directory)?;
+        let directory = directory.to_path_buf();
+        Ok(Self { programs, directory, registry: registry.to_owned(), states: 0, daemon: None })
+    }
+
+    fn state(&self) -> PathBuf {
+        self.directory.join(format!("state-{}", self.states))
+    }
+
+    fn address(&self) -> String {
+        format!("unix://{}/socket", self.state().display())
+    }
+
+    fn start(&mut self) -> Result<()> {
+        let state = self.state();
+        fs::create_dir_all(&state)?;
+        let config = format!(
+            "root = {:?}\n[grpc]\naddress = [{:?}]\n[worker.containerd]\nenabled = false\n[worker.oci]\nenabled = true\n\
+             snapshotter = \"overlayfs\"\nnetworkMode = \"host\"\nbinary = \"runc\"\ngc = false\n[registry.{:?}]\nhttp = true\n",
+            state.join("root"),
+            self.address(),
+            self.registry
+        );
+        fs::write(state.join("buildkitd.toml"), config)?;
+        let log = fs::File::create(state.join("log"))?;
+        let daemon = Command::new(self.programs.join("buildkitd"))
+            .arg("--config")
+            .arg(state.join("buildkitd.toml"))
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .context("starting buildkitd")?;
+        self.daemon = Some(daemon);
+        let begin = Instant::now();
+        while !self.client(&["debug", "workers"]).output()?.status.success() {
+            let ended = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().ok().flatten());
+            if ended.is_some() || begin.elapsed() > START {
+                bail!("buildkitd does not come up:\n{}", fs::read_to_string(state.join("log"))?);
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        let Some(mut daemon) = self.daemon.take() else { return Ok(()) };
+        if let Some(pid) = rustix::process::Pid::from_raw(daemon.id() as i32) {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
+        }
+        daemon.wait()?;
+        fs::remove_dir_all(self.state()).context("removing buildkitd's state")
+    }
+
+    fn client(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.programs.join("buildctl"));
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", &self.directory);
+        command.arg("--addr").arg(self.address()).args(arguments);
+        command
+    }
+
+    fn metadata(&self) -> PathBuf {
+        self.directory.join("metadata.json")
+    }
+
+    fn command(&self, context: &Path, output: &Output) -> Command {
+        let mut command = self.client(&["build", "--progress", "plain", "--frontend", "dockerfile.v0"]);
+        for name in ["context", "dockerfile"] {
+            command.arg("--local").arg(format!("{name}={}", context.display()));
+        }
+        command.arg("--metadata-file").arg(self.metadata());
+        let output = match output {
+            Output::Cache => return command,
+            Output::Image => "type=image,name=bench".to_owned(),
+            Output::Oci(compression, file) => format!("type=oci,compression={compression},dest={}", file.display()),
+            Output::Tar(file) => format!("type=tar,dest={}", file.display()),
+        };
+        command.arg("--output").arg(output);
+        command
+    }
+}
+
+impl Builder for BuildKit {
+    fn wipe(&mut self) -> Result<()> {
+        self.stop()?;
+        self.states += 1;
+        self.start()
+    }
+
+    fn build(&mut self, context: &Path, output: &Output) -> Result<Built> {
+        let ended = process::run(&mut self.command(context, output))?;
+        Built::read(ended.seconds, ended.log, &self.metadata(), output)
+    }
+
+    fn build_watched(&mut self, context: &Path, output: &Output) -> Result<(Built, u64)> {
+        let pid = self.daemon.as_ref().context("no daemon")?.id();
+        // The high-water mark begins anew (proc(5), clear_refs).
+        fs::write(format!("/proc/{pid}/clear_refs"), "5").context("resetting buildkitd's high-water mark")?;
+        let built = self.build(context, output)?;
+        Ok((built, process::status(pid, "VmHWM:").context("buildkitd is gone")?))
+    }
+}
+
+impl Drop for BuildKit {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("bench: {error:#}");
+        }
+    }
+}

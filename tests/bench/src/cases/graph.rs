@@ -1,0 +1,87 @@
+//! Wide graphs of small file operations: what a vertex costs, solved and found again.
+//!
+//! A tree: leaves are stages of ten directories made one after the other; a stage above copies from ten below; the last has nine. That
+//! is 999 vertices with two levels above the leaves, 9,999 with three.
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use super::{Bench, Samples, check_cached, seconds};
+use crate::builder::Output;
+use crate::report::{Row, Unit};
+
+/// Stages below one; the last has one fewer.
+const WIDTH: usize = 10;
+
+/// Adds the stages below and at `level`; answers the name of the topmost.
+fn stage(text: &mut String, level: usize, width: usize, nonce: &str, made: &mut usize) -> String {
+    let below: Vec<String> = match level {
+        0 => Vec::new(),
+        _ => (0..width).map(|_| stage(text, level - 1, WIDTH, nonce, made)).collect(),
+    };
+    let name = format!("s{made}");
+    *made += 1;
+    text.push_str(&format!("FROM scratch AS {name}\n"));
+    if below.is_empty() {
+        text.push_str(&format!("WORKDIR /{nonce}-{name}\n"));
+        (1..width).for_each(|directory| text.push_str(&format!("WORKDIR /{directory}\n")));
+    }
+    for from in below {
+        text.push_str(&format!("COPY --from={from} / /{from}/\n"));
+    }
+    name
+}
+
+fn dockerfile(levels: usize, nonce: &str) -> String {
+    let mut text = String::new();
+    stage(&mut text, levels, WIDTH - 1, nonce, &mut 0);
+    text
+}
+
+/// Both sizes.
+pub fn run(bench: &mut Bench) -> Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let (mut times, mut times_same) = (Samples::default(), Samples::default());
+    let (cold, same) = measure(bench, 2, bench.repeats)?;
+    let (cold10, same10) = measure(bench, 3, bench.repeats.min(3))?;
+    let quotient = |large: &[f64], small: &[f64]| {
+        let least = |samples: &[f64]| samples.iter().copied().fold(f64::INFINITY, f64::min);
+        least(large) / least(small)
+    };
+    times.push([quotient(&cold10.rhost, &cold.rhost), quotient(&cold10.buildkit, &cold.buildkit)]);
+    times_same.push([quotient(&same10.rhost, &same.rhost), quotient(&same10.buildkit, &same.buildkit)]);
+    let limits = "rhost: two directories and a record for each vertex, an overlay view for each COPY; BuildKit: the same with containerd's records, and a goroutine and messages to the client for each vertex";
+    rows.push(cold.row("1,000 vertices, cold", Unit::Time, "6x", limits));
+    rows.push(same.row(
+        "1,000 vertices, no-op",
+        Unit::Time,
+        "40x",
+        "rhost: the start of one process and the frontend's reading of a 1,000-line file; BuildKit: cache records of each vertex, and messages to the client",
+    ));
+    rows.push(cold10.row("10,000 vertices, cold", Unit::Time, "", limits));
+    rows.push(same10.row("10,000 vertices, no-op", Unit::Time, "", "as with 1,000"));
+    rows.push(times.row("10,000 against 1,000 vertices, cold", Unit::Times, "12x at most", "linear is 10x"));
+    rows.push(times_same.row("10,000 against 1,000 vertices, no-op", Unit::Times, "12x at most", "linear is 10x"));
+    Ok(rows)
+}
+
+fn measure(bench: &mut Bench, levels: usize, repeats: usize) -> Result<(Samples, Samples)> {
+    let (mut cold, mut same) = (Samples::default(), Samples::default());
+    for round in 0..repeats {
+        let nonce = bench.nonce();
+        let context: PathBuf = bench.context("graph", &dockerfile(levels, &nonce))?;
+        bench.wipe()?;
+        let first = bench.build(round, &context, &Output::Image)?;
+        for built in &first {
+            let (steps, stages) = (built.steps, WIDTH.pow(levels as u32) * (WIDTH - 1) / WIDTH);
+            ensure!(steps >= stages * WIDTH, "only {steps} steps are in the log");
+        }
+        cold.push(seconds(&first));
+        for round in 0..3 {
+            let again = bench.build(round, &context, &Output::Image)?;
+            check_cached(&first, &again, 1)?;
+            same.push(seconds(&again));
+        }
+    }
+    Ok((cold, same))
+}

@@ -1,0 +1,87 @@
+//! Runs a client to its end and says how long it took; on demand, how much memory it and its children held at most.
+use std::fs;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// A client that ended well.
+pub struct Ended {
+    /// From its start to its end.
+    pub seconds: f64,
+    /// What it printed on both streams.
+    pub log: String,
+}
+
+/// Runs `command`, which must succeed.
+pub fn run(command: &mut Command) -> Result<Ended> {
+    // Into a file: a pipe would wake this process for every line.
+    let log = tempfile::tempfile_in("/dev/shm")?;
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+    let begin = Instant::now();
+    let mut child = command.spawn().with_context(|| format!("starting {:?}", command.get_program()))?;
+    let status = child.wait()?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let log = {
+        use std::io::{Read as _, Seek as _};
+        let (mut log, mut text) = (log, Vec::new());
+        log.rewind()?;
+        log.read_to_end(&mut text)?;
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    if !status.success() {
+        bail!("{command:?}: {status}\n{log}");
+    }
+    Ok(Ended { seconds, log })
+}
+
+/// As [`run`], and the most bytes that the process and all below it were seen to hold at once (resident, shared pages counted each time). Looks
+/// every 2 ms, which costs time: not for timed builds.
+pub fn run_watched(command: &mut Command) -> Result<(Ended, u64)> {
+    let log = tempfile::NamedTempFile::new_in("/dev/shm")?;
+    command.stdin(Stdio::null()).stdout(log.reopen()?).stderr(log.reopen()?);
+    let begin = Instant::now();
+    let mut child = command.spawn().with_context(|| format!("starting {:?}", command.get_program()))?;
+    let (pid, over) = (child.id(), AtomicBool::new(false));
+    let (status, most) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            let mut most = 0;
+            while !over.load(Ordering::Relaxed) {
+                most = most.max(resident_below(pid));
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            most
+        });
+        let status = child.wait();
+        over.store(true, Ordering::Relaxed);
+        (status, watcher.join().unwrap_or(0))
+    });
+    let (status, seconds) = (status?, begin.elapsed().as_secs_f64());
+    let log = fs::read_to_string(log.path())?;
+    if !status.success() {
+        bail!("{command:?}: {status}\n{log}");
+    }
+    Ok((Ended { seconds, log }, most))
+}
+
+/// Resident bytes of `pid` and its descendants.
+fn resident_below(pid: u32) -> u64 {
+    let children = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+    let below: u64 = children
+        .flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
+        .map(resident_below)
+        .sum();
+    below + status(pid, "VmRSS:").unwrap_or(0)
+}
+
+/// A field of `/proc/PID/status` in bytes.
+pub fn status(pid: u32, field: &str) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let value = text.lines().find_map(|line| line.strip_prefix(field))?;
+    Some(value.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
+}
