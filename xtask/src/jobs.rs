@@ -71,33 +71,42 @@ pub fn test(filters: &[String]) -> Result<()> {
     setup::install(setup::TEST_PACKAGES)?;
     let path = path_with(&peers::all()?)?;
     wasm::guests()?;
-    precompile(&[])?;
     tidy::run()?;
-    run(cargo().args(["build", "--package", "rhost-cli"]).current_dir(tidy::root()))?;
+    let binary = build_cli("dev")?;
     run(cargo()
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(filters)
         .current_dir(tidy::root())
         .env("PATH", path)
-        .env("RHOST_TEST_BINARY", tidy::root().join("target/debug/rhost")))
+        .env("RHOST_TEST_BINARY", binary))
 }
 
 /// Builds the release binary with the stock frontend inside; returns its path.
 pub fn build() -> Result<PathBuf> {
     wasm::guests()?;
-    precompile(&["--release"])?;
-    run(cargo().args(["build", "--release", "--package", "rhost-cli"]).current_dir(tidy::root()))?;
-    let binary = target().join("release/rhost");
+    let binary = build_cli("release")?;
     println!("{}", binary.display());
     Ok(binary)
 }
 
-/// Makes machine code of the stock frontend, which the cli's build takes in. In the cli's profile, so that both share what is compiled.
-fn precompile(profile: &[&str]) -> Result<()> {
+/// Builds the cli with the stock frontend's component and the machine code of it inside. Code is made by the binary itself, so a first build has
+/// none of it and a second one, of the cli alone, takes it in.
+fn build_cli(profile: &str) -> Result<PathBuf> {
     let component = tidy::root().join("target/guests/dockerfile.wasm");
-    let mut command = cargo();
-    command.args(["run", "--quiet", "--package", "rhost-frontend", "--bin", "rhost-frontend-compile"]).args(profile);
-    run(command.arg("--").arg(&component).arg(component.with_extension("code")).current_dir(tidy::root()))
+    let code = component.with_extension("code");
+    let directory = if profile == "dev" { "debug" } else { profile };
+    let binary = target().join(directory).join("rhost");
+    let build =
+        || run(cargo().args(["build", "--profile", profile, "--package", "rhost-cli"]).current_dir(tidy::root()));
+    build()?;
+    // Says 0 if the code that is inside fits.
+    if run(Command::new(&binary).arg("__embedded-code")).is_err() {
+        run(Command::new(&binary).arg("__embedded-code").arg(&component).arg(&code))?;
+        // What cargo watches.
+        fs::File::options().append(true).open(&component)?.set_modified(std::time::SystemTime::now())?;
+        build()?;
+    }
+    Ok(binary)
 }
 
 /// Times rhost against BuildKit; `arguments` are names of cases, `--repeats N`, and `--write` for docs/benchmarks.md.

@@ -11,7 +11,7 @@ use rhost_exec::UserNamespace;
 use crate::arguments::Arguments;
 
 /// Code is there where the build made it (`cargo xtask build`); without, the component is compiled at its first use.
-static STOCK_FRONTEND: Embedded = Embedded {
+pub static STOCK_FRONTEND: Embedded = Embedded {
     component: include_bytes!(concat!(env!("OUT_DIR"), "/dockerfile.wasm")),
     code: include_bytes!(concat!(env!("OUT_DIR"), "/dockerfile.code")),
 };

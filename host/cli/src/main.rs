@@ -11,12 +11,16 @@ use clap::Parser;
 
 /// First argument of the child that compiles guests.
 const COMPILE_GUEST: &str = "__compile-guest";
+/// First argument by which the build asks whether the stock frontend's code is inside, and makes it: `COMPONENT CODE` are files.
+const EMBEDDED_CODE: &str = "__embedded-code";
 
 fn main() -> ExitCode {
     // A step's supervisor is this binary again; it must not get any further.
     rhost_exec::init_main();
-    if std::env::args_os().nth(1).is_some_and(|argument| argument == COMPILE_GUEST) {
-        rhost_frontend::compile_main();
+    match std::env::args_os().nth(1) {
+        Some(argument) if argument == COMPILE_GUEST => rhost_frontend::compile_main(),
+        Some(argument) if argument == EMBEDDED_CODE => return embedded_code(),
+        _ => {}
     }
     let arguments = arguments::Arguments::parse();
     // As long as there is one thread.
@@ -47,6 +51,24 @@ fn main() -> ExitCode {
         Err(error) => {
             failure::print(&error);
             ExitCode::from(error.kind.exit_code())
+        }
+    }
+}
+
+fn embedded_code() -> ExitCode {
+    let paths: Vec<_> = std::env::args_os().skip(2).collect();
+    let [component, code] = paths.as_slice() else {
+        return if environment::STOCK_FRONTEND.has_code() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    };
+    let made = std::fs::read(component).map_err(|error| error.to_string()).and_then(|component| {
+        let made = rhost_frontend::precompile(&component).map_err(|error| error.to_string())?;
+        std::fs::write(code, made).map_err(|error| error.to_string())
+    });
+    match made {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ERROR: {}: {error}", component.display());
+            ExitCode::FAILURE
         }
     }
 }

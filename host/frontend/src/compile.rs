@@ -66,6 +66,11 @@ impl Embedded {
         Some((Digest::from_raw(raw.try_into().ok()?), code))
     }
 
+    /// Whether there is code that this program can run.
+    pub fn has_code(&self) -> bool {
+        Engine::new(crate::Allocation::OnDemand).is_ok_and(|engine| self.load(&engine).is_some())
+    }
+
     /// What messages call it. The digest is not computed again where the build has written it down.
     pub(crate) fn identity(&self, name: &str) -> Identity {
         let digest = self.parts().map_or_else(|| Digest::of(self.component), |(digest, _)| digest);
