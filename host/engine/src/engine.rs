@@ -21,6 +21,7 @@ use crate::export::{Exported, Exporter};
 use crate::frontends::{FrontendSource, choose};
 use crate::images::Images;
 use crate::layers::Layers;
+use crate::once::Once;
 use crate::request::{BuildFile, BuildRequest, GraphRequest, NamedContext, NoCache};
 use crate::session::Session;
 use crate::shared::Shared;
@@ -164,20 +165,22 @@ impl Engine {
             contexts.push((name.clone(), value));
         }
         let (file, text, _held) = self.build_file(&request.file, &mut locals)?;
+        let once = Arc::new(Once::new(self.store.clone(), events.clone()));
         let owners = if self.options.single_id { OwnerPolicy::BestEffort } else { OwnerPolicy::Exact };
-        let layers = Arc::new(Layers::new(self.store.clone(), owners, events.clone()));
+        let layers = Arc::new(Layers::new(self.store.clone(), owners, events.clone(), once.clone()));
         let shared = Arc::new(Shared {
             store: self.store.clone(),
             layers: layers.clone(),
             images: Images::new(self.store.clone(), self.client.clone(), layouts),
             events: events.clone(),
+            once: once.clone(),
             host: Platform::host(),
             locals,
             owners,
             vertices: Mutex::default(),
         });
         let session = Arc::new(Session {
-            solver: Solver::new(self.cache(layers), jobs, teller(&shared)),
+            solver: Solver::among_others(self.cache(layers), once, jobs, teller(&shared)),
             shared: shared.clone(),
             pull: request.pull,
             findings: Mutex::default(),

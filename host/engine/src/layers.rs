@@ -19,6 +19,7 @@ use rhost_store::{BlobRecord, LayerWriter, SnapshotId, SnapshotInfo, Store};
 use crate::arriving::Incoming;
 use crate::event::{Event, Events};
 use crate::images::Found;
+use crate::once::Once;
 use crate::op_error::{OpFailure, blocking};
 
 /// Layers fetched and unpacked at once, as BuildKit and Docker fetch.
@@ -43,6 +44,7 @@ pub struct Layers {
     store: Store,
     owners: OwnerPolicy,
     events: Events,
+    once: Arc<Once>,
     offers: Mutex<HashMap<DiffId, Arc<Offer>>>,
     /// Layers being laid down in this process, by directory.
     busy: Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>,
@@ -52,8 +54,16 @@ pub struct Layers {
 
 impl Layers {
     /// Lays layers down in `store`, and tells `events`.
-    pub fn new(store: Store, owners: OwnerPolicy, events: Events) -> Self {
-        Self { store, owners, events, offers: Mutex::default(), busy: Mutex::default(), at_work: Mutex::default() }
+    pub fn new(store: Store, owners: OwnerPolicy, events: Events, once: Arc<Once>) -> Self {
+        Self {
+            store,
+            owners,
+            events,
+            once,
+            offers: Mutex::default(),
+            busy: Mutex::default(),
+            at_work: Mutex::default(),
+        }
     }
 
     /// Remembers where the layers of `found` come from; `vertex`, which people know as `name`, is the source that resolved it.
@@ -106,12 +116,21 @@ impl Layers {
                 wanted.extend(self.offered(&diff_id));
             }
         }
-        let fetches: Vec<_> = wanted.iter().map(|offer| self.download(offer, |_| Ok(()))).collect();
+        let fetches: Vec<_> = wanted.iter().map(|offer| self.fetch_one(offer)).collect();
         let work = stream::iter(fetches).buffered(PARALLEL).try_for_each(|()| async { Ok(()) });
         match wanted.first() {
             Some(offer) => self.shift(offer).end(work.await),
             None => work.await,
         }
+    }
+
+    /// The blob of `offer`, unless another process has brought it meanwhile.
+    async fn fetch_one(&self, offer: &Offer) -> Result<(), OpFailure> {
+        let _alone = self.once.lead(&format!("blob {}", offer.blob.digest)).await;
+        if self.store.blob_size(&offer.blob.digest) == Some(offer.blob.size) {
+            return Ok(());
+        }
+        self.download(offer, |_| Ok(())).await
     }
 
     /// The source of `offer` is at work again, though it was done when it had recorded its layers.
@@ -188,8 +207,7 @@ impl Layers {
         }
         let mutex = self.busy(&info.dir);
         let _here = mutex.lock().await;
-        let (store, name) = (self.store.clone(), format!("layer {}", info.dir.display()));
-        let _everywhere = blocking(move || Ok(store.lock(&name)?)).await?;
+        let _everywhere = self.once.lead(&format!("layer {}", info.dir.display())).await;
         if !info.is_present() {
             self.bring(&stack, index).await?;
         }

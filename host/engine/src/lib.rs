@@ -10,6 +10,7 @@ mod export;
 mod frontends;
 mod images;
 mod layers;
+mod once;
 mod op_error;
 mod ops;
 mod overlay;

@@ -11,6 +11,7 @@ use rhost_store::{SnapshotId, Store};
 use crate::event::{Event, Events};
 use crate::images::Images;
 use crate::layers::Layers;
+use crate::once::Once;
 use crate::op_error::OpFailure;
 use crate::value::Value;
 
@@ -33,6 +34,8 @@ pub struct Shared {
     pub layers: Arc<Layers>,
     /// Progress.
     pub events: Events,
+    /// Work that other processes may want too.
+    pub once: Arc<Once>,
     /// The platform of this machine.
     pub host: Platform,
     /// Local directories by name.

@@ -119,6 +119,12 @@ impl Compiler {
         if let Some(component) = read_entry(engine, &path) {
             return Ok(component);
         }
+        // Of several processes that want the same, one compiles. Where locks do not work, each does.
+        let lock = path.with_extension("lock");
+        let _lock = tokio::task::spawn_blocking(move || lock_file(&lock)).await.ok().flatten();
+        if let Some(component) = read_entry(engine, &path) {
+            return Ok(component);
+        }
         let code = self.compile_in_child(identity, bytes).await?;
         let component = deserialize(engine, &code).map_err(|reason| LoadError::Compile {
             identity: identity.clone(),
@@ -285,6 +291,20 @@ fn read_entry(engine: &Engine, path: &Path) -> Option<Component> {
         return None;
     }
     deserialize(engine, code).ok()
+}
+
+/// Waits for the lock on `path`; it ends with the file, and so with this process. The file stays: it is empty.
+fn lock_file(path: &Path) -> Option<std::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW).open(path);
+    let file = file.ok()?;
+    loop {
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive) {
+            Ok(()) => return Some(file),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 fn write_entry(path: &Path, code: &[u8]) -> std::io::Result<()> {

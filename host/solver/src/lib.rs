@@ -11,6 +11,7 @@ mod graph;
 mod memory_cache;
 mod op;
 mod solver;
+mod turns;
 mod work;
 
 pub use cache::{CacheStore, Key, Link, content_key, output_digest};
@@ -18,3 +19,4 @@ pub use graph::{Edge, Graph, GraphError, Vertex};
 pub use memory_cache::MemoryCache;
 pub use op::{CacheMap, CacheMapInput, Op, OpError};
 pub use solver::{Event, SolveError, Solver};
+pub use turns::{Alone, Turn, Turns};

@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::future::{join_all, try_join_all};
 use rhost_llb::{Digest, VertexDigest};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cache::{CacheStore, Key, Link, content_key, output_digest};
 use crate::graph::{Edge, Graph, GraphError};
 use crate::op::{CacheMap, Op, OpError};
+use crate::turns::{Alone, Turns};
 use crate::work::Work;
 
 /// What happens to a vertex. No times: the listener has the clock.
@@ -99,6 +100,7 @@ type Nodes<T> = HashMap<(VertexDigest, bool), Weak<Node<T>>>;
 
 struct Shared<T> {
     cache: Arc<dyn CacheStore<T>>,
+    turns: Arc<dyn Turns>,
     events: Box<dyn Fn(Event) + Send + Sync>,
     places: Semaphore,
     nodes: Mutex<Nodes<T>>,
@@ -127,8 +129,19 @@ impl<T: Clone + Send + Sync + 'static> Solver<T> {
         places: NonZeroUsize,
         events: impl Fn(Event) + Send + Sync + 'static,
     ) -> Self {
+        Self::among_others(cache, Arc::new(Alone), places, events)
+    }
+
+    /// As [`Solver::new`] where other processes use the same cache: equal work takes `turns`.
+    pub fn among_others(
+        cache: Arc<dyn CacheStore<T>>,
+        turns: Arc<dyn Turns>,
+        places: NonZeroUsize,
+        events: impl Fn(Event) + Send + Sync + 'static,
+    ) -> Self {
         Self(Arc::new(Shared {
             cache,
+            turns,
             events: Box::new(events),
             places: Semaphore::new(places.get()),
             nodes: Mutex::default(),
@@ -393,14 +406,50 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         outputs
     }
 
+    async fn place(&self, node: &Node<T>) -> Option<SemaphorePermit<'_>> {
+        // The semaphore is never closed.
+        if node.op.takes_a_place() { self.places.acquire().await.ok() } else { None }
+    }
+
+    /// What another process has recorded since `keys` were looked up. The links are followed anew: a key's name alone does not say what it holds.
+    fn recorded_since(&self, node: &Node<T>, keys: &Keys) -> Option<Vec<T>> {
+        let found = keys.links.iter().zip(&keys.ways).map(|(links, ways)| {
+            let of = |input: usize| links.iter().filter(move |link| link.input as usize == input);
+            let links: Vec<_> = (0..node.inputs.len()).map(|i| of(i).map(|link| (*link, true)).collect()).collect();
+            let (known, _) = self.agreed(ways[0].id, &links);
+            known.into_iter().find_map(|key| self.cache.load(key))
+        });
+        found.collect()
+    }
+
     async fn run(&self, node: &Node<T>, keys: &Keys, inputs: Vec<T>) -> Outputs<T> {
-        let _place = if node.op.takes_a_place() {
-            // The semaphore is never closed.
-            self.places.acquire().await.ok()
-        } else {
-            None
-        };
-        (self.events)(Event::Started(node.digest));
+        let key = keys.ways[0][0];
+        // What is made anew on purpose, or means nothing to others, is nobody else's business.
+        let shared = !key.volatile && !node.ignore_cache && !keys.forced;
+        let (mut place, mut turn, mut told) = (self.place(node).await, None, false);
+        while shared {
+            turn = self.turns.take(node.digest, key.id);
+            if turn.is_none() {
+                // Neither a place nor a turn is held while waiting.
+                drop(place);
+                if !told {
+                    (self.events)(Event::Started(node.digest));
+                    told = true;
+                }
+                self.turns.wait(node.digest, key.id).await;
+            }
+            if let Some(outputs) = self.recorded_since(node, keys) {
+                (self.events)(if told { Event::Completed(node.digest) } else { Event::Cached(node.digest) });
+                return Ok(outputs.into());
+            }
+            if turn.is_some() {
+                break;
+            }
+            place = self.place(node).await;
+        }
+        if !told {
+            (self.events)(Event::Started(node.digest));
+        }
         let outputs = node.op.run(&inputs).await.map_err(|error| self.fail(node.digest, error))?;
         let wanted = node.op.outputs();
         if outputs.len() != wanted {
@@ -411,6 +460,8 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 self.cache.save(ways[0].id, links, output);
             }
         }
+        // Only now: whoever waited finds the result.
+        drop(turn);
         (self.events)(Event::Completed(node.digest));
         Ok(outputs.into())
     }

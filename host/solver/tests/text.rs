@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use rhost_llb::{Digest, VertexDigest};
 use rhost_solver::{
-    CacheMap, CacheMapInput, Edge, Graph, GraphError, MemoryCache, Op, OpError, SolveError, Solver, Vertex,
+    CacheMap, CacheMapInput, CacheStore, Edge, Graph, GraphError, MemoryCache, Op, OpError, SolveError, Solver, Turn,
+    Turns, Vertex,
 };
 
 type Runs = Arc<Mutex<BTreeMap<String, usize>>>;
@@ -259,4 +260,48 @@ async fn a_replaced_result_is_not_found_by_the_old_content() {
     assert_eq!(bed.solve("a = other !holds:now1\nb = use a !content").await.expect("solves"), "use(now1)");
     assert_eq!(bed.ran(), "other×1 use×1");
     assert_eq!(bed.solve("a = another !holds:now2\nb = use a !content").await.expect("solves"), "use(now2)");
+}
+
+/// Turns that another process has: the first taker is refused, and finds the other's record when it has waited.
+struct Elsewhere {
+    cache: Arc<MemoryCache<String>>,
+    records: bool,
+    asked: AtomicUsize,
+}
+
+#[async_trait]
+impl Turns for Elsewhere {
+    fn take(&self, _: VertexDigest, _: Digest) -> Option<Turn> {
+        (self.asked.fetch_add(1, Ordering::SeqCst) > 0).then(|| Box::new(()) as Turn)
+    }
+
+    async fn wait(&self, _: VertexDigest, key: Digest) {
+        if self.records {
+            self.cache.save(key, &[], &"made elsewhere".to_owned());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_another_process_does_is_waited_for_and_taken_over_when_it_comes_to_nothing() {
+    for (records, wanted, ran) in [(true, "made elsewhere", ""), (false, "base()", "base×1")] {
+        let bed = Bed::new();
+        let (graph, target) = bed.graph("a = base");
+        let turns = Arc::new(Elsewhere { cache: bed.cache.clone(), records, asked: AtomicUsize::new(0) });
+        let events = Arc::new(Mutex::new(String::new()));
+        let told = events.clone();
+        let solver = Solver::among_others(bed.cache.clone(), turns.clone(), NonZeroUsize::MIN, move |event| {
+            let text = format!("{event:?}");
+            told.lock().expect("no panic").push_str(&text[..text.find('(').expect("of a vertex")]);
+        });
+        assert_eq!(solver.solve(&graph, &[target]).await.expect("solves"), [wanted]);
+        assert_eq!(bed.ran(), ran);
+        assert_eq!(*events.lock().expect("no panic"), "StartedCompleted");
+        let again = solver.solve(&graph, &[target]).await.expect("solves");
+        assert_eq!(
+            (again[0].as_str(), turns.asked.load(Ordering::SeqCst)),
+            (wanted, 2 - usize::from(records)),
+            "no turn for a hit"
+        );
+    }
 }

@@ -8,6 +8,7 @@
 //! ROOT/ingest-v1/             downloads and blobs being written
 //! ROOT/snapshots-v1/<id>/fs   one directory layer each; <id>/work beside it while it is written
 //! ROOT/locks-v1/              flock files
+//! ROOT/work-v1/               what is being done right now, and what it says; for other processes that want the same
 //! ROOT/records-v2.sqlite      records of all of it
 //! ```
 
@@ -21,6 +22,8 @@ mod lock;
 mod record;
 mod snapshot;
 mod store;
+mod watcher;
+mod work;
 
 pub use blob::{BlobWriter, MAX_READ};
 pub use cache::{ContextDigests, DurableCache, ResultCodec};
@@ -31,3 +34,5 @@ pub use lock::{Lease, Lock};
 pub use record::BlobRecord;
 pub use snapshot::{ActiveSnapshot, MountSpec, SnapshotId, SnapshotInfo};
 pub use store::{Durability, Store, StoreOptions};
+pub use watcher::{Watched, Watcher};
+pub use work::{Frame, OthersWork, Work};

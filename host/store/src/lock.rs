@@ -2,6 +2,7 @@
 //!
 //! The name of a lock is hashed before it becomes a file name: ids never become paths.
 use std::fs::{File, OpenOptions};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -42,14 +43,15 @@ impl Store {
 
     fn flock(&self, name: &str, how: FlockOperation) -> Result<Option<File>> {
         let path: PathBuf = self.inner.root.join("locks-v1").join(Digest::of(name).hex());
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .open(&path)
-            .map_err(|e| Error::io("open lock", &path, e))?;
+        let open = || {
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+            file.map_err(|e| Error::io("open lock", &path, e))
+        };
+        let mut file = open()?;
         loop {
             match flock(&file, how) {
+                // Swept between our open and our lock: another process may hold a new file of that name.
+                Ok(()) if file.metadata().is_ok_and(|found| found.nlink() == 0) => file = open()?,
                 Ok(()) => return Ok(Some(file)),
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),

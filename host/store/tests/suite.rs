@@ -377,3 +377,32 @@ fn two_processes_at_once() {
     let bucket = dir.path().join("snapshots-user-v1");
     assert_eq!(std::fs::read_dir(bucket).unwrap().count(), 60, "each layer once");
 }
+
+#[test]
+fn work_is_held_by_one_heard_by_others_and_given_back() {
+    let (dir, store) = store();
+    let other = open(dir.path());
+    let work = store.try_work("step 1").unwrap().expect("free");
+    assert!(other.try_work("step 1").unwrap().is_none(), "held");
+    assert!(other.try_work("step 2").unwrap().is_some(), "another");
+    work.say(1, b"out");
+    work.say(2, b"err");
+    let mut heard = other.others_work("step 1").unwrap().expect("somebody does it");
+    assert_eq!(heard.heard().unwrap(), [(1, b"out".to_vec()), (2, b"err".to_vec())]);
+    assert!(!heard.is_over().unwrap() && heard.heard().unwrap().is_empty());
+    work.say(1, &vec![7; 3 << 20]);
+    assert_eq!(heard.heard().unwrap().iter().map(|(_, bytes)| bytes.len()).sum::<usize>(), 3 << 20);
+    drop(work);
+    assert!(heard.is_over().unwrap());
+    assert!(other.others_work("step 1").unwrap().is_none(), "nobody does it");
+    // What a killed holder left is emptied by the next.
+    let path = {
+        other.try_work("step 1").unwrap().expect("free");
+        store.root().join("work-v1")
+    };
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 0);
+    std::fs::write(path.join(Digest::of("step 1").hex()), "\u{1}rest of a killed build").unwrap();
+    assert!(store.others_work("step 1").unwrap().expect("its file").is_over().unwrap());
+    let _held = store.try_work("step 1").unwrap().expect("handed over");
+    assert!(other.others_work("step 1").unwrap().expect("held").heard().unwrap().is_empty());
+}

@@ -1,6 +1,8 @@
 //! Tests that need several rooms at once, in one binary.
 
 mod build;
+mod concurrent;
 mod dockerfile;
 mod images;
+mod running;
 mod syntax;

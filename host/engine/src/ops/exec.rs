@@ -199,10 +199,10 @@ impl ExecStep {
     }
 
     async fn launch(&self, step: Step) -> Result<(), OpFailure> {
-        let (events, vertex) = (self.shared.events.clone(), self.vertex.digest);
+        let (once, vertex) = (self.shared.once.clone(), self.vertex.digest);
         let mut sink = move |stream: OutputStream, chunk: &[u8]| {
             let stream = if stream == OutputStream::Stdout { 1 } else { 2 };
-            events.send(Event::Log { vertex, stream, bytes: chunk.into(), at: Timestamp::now() });
+            once.send(Event::Log { vertex, stream, bytes: chunk.into(), at: Timestamp::now() });
         };
         let exit = rhost_exec::run(step, &mut sink).await?;
         for warning in &exit.warnings {
