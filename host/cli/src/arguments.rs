@@ -44,6 +44,12 @@ pub enum Command {
         #[command(subcommand)]
         command: FrontendCommand,
     },
+    /// How programs of other platforms run on this machine.
+    Emulation {
+        /// What to do.
+        #[command(subcommand)]
+        command: EmulationCommand,
+    },
     /// Tools for people who write or debug frontends.
     Debug {
         /// Which tool.
@@ -90,6 +96,34 @@ pub struct PushFrontendArguments {
     /// Layout of the artifact: `cncf`, `plain`, or `auto`, which is cncf and then plain where the registry refuses it.
     #[arg(long, default_value = "auto", value_parser = ["auto", "cncf", "plain"])]
     pub layout: String,
+}
+
+/// `rhost emulation`.
+#[derive(Debug, Subcommand)]
+pub enum EmulationCommand {
+    /// List platforms, and how RUN steps for each would run here.
+    ///
+    /// Each is tried with a program of a few bytes: `native` by the processor, `registered` by an emulator that is registered with the
+    /// host's kernel, `emulator` by QEMU, registered for one step at a time in a user namespace, `no` not at all.
+    Ls {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Register emulators with the host's kernel, for every process of the host, until it restarts. Wants root.
+    ///
+    /// Builds do not need it on Linux 6.7 and newer.
+    Install {
+        /// Platforms [default: all that have an emulator here].
+        #[arg(value_name = "PLATFORM")]
+        platforms: Vec<String>,
+    },
+    /// Take back what `install` registered. Wants root.
+    Uninstall {
+        /// Platforms [default: all].
+        #[arg(value_name = "PLATFORM")]
+        platforms: Vec<String>,
+    },
 }
 
 /// `rhost debug`.

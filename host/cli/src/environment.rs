@@ -32,7 +32,11 @@ fn xdg(name: &str, below_home: &str) -> Result<PathBuf, BuildError> {
     Ok(PathBuf::from(home).join(below_home).join("rhost"))
 }
 
-fn settings(arguments: &Arguments) -> Result<Settings, BuildError> {
+/// What the configuration file says.
+///
+/// # Errors
+/// It cannot be read, or is wrong.
+pub fn settings(arguments: &Arguments) -> Result<Settings, BuildError> {
     let (path, asked) = match &arguments.config {
         Some(path) => (path.clone(), true),
         None => match xdg("XDG_CONFIG_HOME", ".config") {

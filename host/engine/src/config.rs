@@ -1,5 +1,7 @@
 //! `Settings`: the configuration file as values. Registry tables are buildkitd.toml's (spec G); an unknown key is an error,
 //! because a misspelt `insecure` must not be ignored.
+use std::path::PathBuf;
+
 use rhost_registry::RegistryConfig;
 use serde::Deserialize;
 
@@ -10,6 +12,24 @@ pub struct Settings {
     /// `[registry."HOST"]` tables.
     #[serde(default)]
     pub registry: RegistryConfig,
+    /// `[emulation]` table.
+    #[serde(default)]
+    pub emulation: EmulationSettings,
+}
+
+/// `[emulation]`: where emulators of other platforms' programs are.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmulationSettings {
+    /// Directories that are looked in for `qemu-ARCH-static` and `qemu-ARCH`, in order. Empty: nothing is emulated but by the
+    /// host's own registrations.
+    pub directories: Vec<PathBuf>,
+}
+
+impl Default for EmulationSettings {
+    fn default() -> Self {
+        Self { directories: rhost_exec::DIRECTORIES.map(PathBuf::from).to_vec() }
+    }
 }
 
 impl Settings {
@@ -32,6 +52,13 @@ mod tests {
         assert_eq!(settings.registry.hosts["docker.io"].mirrors, ["127.0.0.1:5000"]);
         assert_eq!(settings.registry.hosts["r.example"].http, Some(true));
         assert_eq!(settings.registry.hosts["r.example"].keypair[0].cert, std::path::PathBuf::from("c"));
+    }
+
+    #[test]
+    fn emulators_are_looked_for_where_they_are_installed_unless_told() {
+        assert!(Settings::default().emulation.directories.contains(&PathBuf::from("/usr/bin")));
+        let settings = Settings::parse("[emulation]\ndirectories = [\"/opt/qemu\"]\n").expect("valid");
+        assert_eq!(settings.emulation.directories, [PathBuf::from("/opt/qemu")]);
     }
 
     #[test]

@@ -15,6 +15,7 @@ use rhost_store::{Durability, DurableCache, ResultCodec, SnapshotId, Store, Stor
 
 use crate::blame;
 use crate::config::Settings;
+use crate::emulation::Emulation;
 use crate::error::{BuildError, Kind};
 use crate::event::{Event, Events};
 use crate::export::{Exported, Exporter};
@@ -52,6 +53,7 @@ pub struct Engine {
     pub(crate) options: EngineOptions,
     pub(crate) store: Store,
     pub(crate) client: Client,
+    emulation: Arc<Emulation>,
 }
 
 /// Results in the cache are snapshots, by number. Layers that are not there are as good as there when somebody offers them.
@@ -93,7 +95,8 @@ impl Engine {
         let registries: RegistryConfig = options.settings.registry.clone();
         let client = Client::new(registries, options.credentials.clone(), client_options)
             .map_err(|error| BuildError::new(Kind::Request, format!("configuration: {error}")))?;
-        Ok(Self { options, store, client })
+        let emulation = Arc::new(Emulation::new(options.settings.emulation.directories.clone()));
+        Ok(Self { options, store, client, emulation })
     }
 
     /// The store, for `images`, `save` and `rmi`.
@@ -175,6 +178,7 @@ impl Engine {
             events: events.clone(),
             once: once.clone(),
             host: Platform::host(),
+            emulation: self.emulation.clone(),
             locals,
             owners,
             vertices: Mutex::default(),

@@ -3,6 +3,7 @@ mod arriving;
 mod blame;
 mod config;
 mod descriptions;
+mod emulation;
 mod engine;
 mod error;
 mod event;
@@ -22,7 +23,7 @@ mod ship;
 mod syntax;
 mod value;
 
-pub use config::Settings;
+pub use config::{EmulationSettings, Settings};
 pub use engine::{Engine, EngineOptions};
 pub use error::{BuildError, Kind, Place};
 pub use event::{Event, Events};

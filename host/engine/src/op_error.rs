@@ -1,6 +1,4 @@
 //! `OpFailure`: why an operation failed, typed, so that the edge can choose kind, hint and exit code.
-use rhost_llb::Platform;
-
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpFailure {
@@ -68,13 +66,8 @@ pub enum OpFailure {
     #[error("{0} is not supported yet")]
     NotYet(String),
     /// Programs of another platform, and nothing to run them with.
-    #[error("no emulator for {wanted} on this {host} machine; install `qemu-user-static`")]
-    NoEmulator {
-        /// What was asked for.
-        wanted: Platform,
-        /// What this machine is.
-        host: Platform,
-    },
+    #[error(transparent)]
+    NoRunner(#[from] rhost_exec::NoRunner),
     /// A defect.
     #[error("a worker thread ended: {0}")]
     Worker(String),

@@ -8,6 +8,7 @@ use rhost_llb::{Digest, Platform, VertexDigest};
 use rhost_rootfs::{Copy, CopyMode, OwnerPolicy, Root, Source, Tree, copy};
 use rhost_store::{SnapshotId, Store};
 
+use crate::emulation::Emulation;
 use crate::event::{Event, Events};
 use crate::images::Images;
 use crate::layers::Layers;
@@ -38,6 +39,8 @@ pub struct Shared {
     pub once: Arc<Once>,
     /// The platform of this machine.
     pub host: Platform,
+    /// How other platforms' programs run.
+    pub emulation: Arc<Emulation>,
     /// Local directories by name.
     pub locals: BTreeMap<String, PathBuf>,
     /// What a refused chown means.

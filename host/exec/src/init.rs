@@ -16,7 +16,7 @@ use crate::step::{Network, Security, Step};
 use crate::stubs::{self, Stub};
 use crate::sys::{self, Forked};
 use crate::wire::{self, Progress, Report, line};
-use crate::{emulate, seccomp, trees, userns};
+use crate::{emulation, seccomp, trees, userns};
 
 /// `argv[0]` of the supervisor.
 pub const INIT_NAME: &str = "rhost-exec-init";
@@ -25,11 +25,14 @@ pub const INIT_NAME: &str = "rhost-exec-init";
 /// runs the step and never returns.
 pub fn init_main() {
     // Not std::env::args: this may run before the runtime has them.
-    let named = std::fs::read("/proc/self/cmdline")
-        .is_ok_and(|line| line.split(|b| *b == 0).next() == Some(INIT_NAME.as_bytes()));
-    if named {
+    let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
+    let words: Vec<&[u8]> = line.strip_suffix(b"\0").unwrap_or(&line).split(|b| *b == 0).collect();
+    if words[0] == INIT_NAME.as_bytes() {
         supervise();
         sys::exit_now(0);
+    }
+    if words[0] == emulation::PROBE_NAME.as_bytes() {
+        emulation::probe_main(&words[1..]);
     }
 }
 
@@ -84,7 +87,7 @@ fn run(step: &Step, control: &UnixStream) -> Result<i32> {
     let root = openat(CWD, "root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
         .map_err(|e| ExecError::system("opening the root", e))?;
     if let Some(emulator) = &step.emulator {
-        emulate::register(emulator)?;
+        emulation::register(emulator)?;
     }
     let (ours, theirs) = UnixStream::pair().map_err(|e| ExecError::system("making a socket", e))?;
     let mut namespaces =

@@ -211,9 +211,7 @@ fn execute(step: &Step, identity: &Identity) -> Result<ExecError> {
             Some(libc::ENOENT) => {
                 format!("{candidate}: its interpreter (the `#!` line or the dynamic loader) is not in the image")
             }
-            Some(libc::ENOEXEC) => {
-                format!("{candidate} is neither a program for this machine nor a script with a `#!` line")
-            }
+            Some(libc::ENOEXEC) => not_executable(candidate),
             _ => format!("{candidate}: {error}"),
         };
         refusal.get_or_insert((126, reason));
@@ -227,4 +225,17 @@ fn execute(step: &Step, identity: &Identity) -> Result<ExecError> {
         (127, reason)
     });
     Ok(ExecError::Start { program: program.to_owned(), reason, code })
+}
+
+/// Why the kernel takes a file for no program.
+fn not_executable(path: &str) -> String {
+    let mut start = [0; 20];
+    let read = std::fs::File::open(path).and_then(|file| std::io::Read::read_exact(&mut &file, &mut start));
+    match read.ok().and_then(|()| crate::emulation::name_of_program(&start)) {
+        Some(architecture) => format!(
+            "{path} is a program for {architecture}, which the platform of this step ({}) does not run",
+            rhost_llb::Platform::host()
+        ),
+        None => format!("{path} is neither a program for this machine nor a script with a `#!` line"),
+    }
 }

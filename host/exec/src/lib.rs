@@ -7,7 +7,7 @@
 //!   ends the container.
 mod cgroup;
 mod container;
-mod emulate;
+mod emulation;
 mod error;
 mod init;
 mod launch;
@@ -24,6 +24,10 @@ mod userns;
 mod validate;
 mod wire;
 
+pub use emulation::{
+    DIRECTORIES, HostEmulationError, KNOWN, NoRunner, Registration, Runner, install_on_host, registrations,
+    remove_from_host, runner, runs_here, try_emulator,
+};
 pub use error::ExecError;
 pub use init::{INIT_NAME, init_main};
 pub use lend::{Held, SecretBytes, Service};

@@ -230,7 +230,7 @@ async fn stream(stdout: Option<ChildStdout>, stderr: Option<ChildStderr>, sink: 
 
 /// This binary, through a read-only mount of its own where that can be made: whoever gets hold of it from inside of a container
 /// finds a read-only file system (CVE-2019-5736).
-fn program() -> String {
+pub fn program() -> String {
     static SEALED: OnceLock<Option<OwnedFd>> = OnceLock::new();
     let sealed = SEALED.get_or_init(|| {
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;

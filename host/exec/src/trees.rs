@@ -25,9 +25,7 @@ pub const HOSTNAME: &str = "buildkitsandbox";
 /// Prepares everything and makes the scratch the working directory. The listening sockets of mounts, by the mount's number.
 pub fn prepare(step: &Step) -> Result<Vec<(usize, UnixListener)>> {
     let mut sockets = Vec::new();
-    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", private).map_err(|e| ExecError::system("making mounts private", e))?;
-    let scratch = scratch(step).map_err(|e| ExecError::system("mounting the scratch tmpfs", e))?;
+    let scratch = scratch_for(step)?;
     let fail =
         |what: &str, error: std::io::Error| ExecError::Mount { destination: what.into(), reason: error.to_string() };
     make_directory("root")
@@ -79,6 +77,13 @@ pub fn prepare(step: &Step) -> Result<Vec<(usize, UnixListener)>> {
 
 fn unmapped(uid: u32, gid: u32, error: &std::io::Error) -> String {
     format!("owner {uid}:{gid}: {error}; in a user namespace it must be mapped (ranges in /etc/subuid and /etc/subgid)")
+}
+
+/// Makes the scratch tmpfs of a private mount namespace, and it the working directory.
+pub fn scratch_for(step: &Step) -> Result<OwnedFd> {
+    let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", private).map_err(|e| ExecError::system("making mounts private", e))?;
+    scratch(step).map_err(|e| ExecError::system("mounting the scratch tmpfs", e))
 }
 
 fn scratch(step: &Step) -> rustix::io::Result<OwnedFd> {

@@ -1,7 +1,7 @@
 //! Limits of steps: ulimits, cgroups.
 use std::time::Instant;
 
-use rhost_exec::{Emulator, Resources, Step, Ulimit};
+use rhost_exec::{Resources, Step, Ulimit};
 
 use crate::kit::{Room, able, run, try_run};
 
@@ -53,43 +53,4 @@ fn start_is_quick() {
     }
     eprintln!("best of 20 runs of /bin/true: {best} us");
     assert!(best < 100_000, "{best} us");
-}
-
-#[test]
-fn foreign_programs_run_where_an_emulator_is_given() {
-    if !able() {
-        return;
-    }
-    let program = std::path::PathBuf::from("/usr/bin/qemu-aarch64-static");
-    if !program.exists() {
-        assert!(std::env::var_os("CI").is_none(), "this test must run in CI: no qemu-aarch64-static");
-        eprintln!("SKIP: no qemu-aarch64-static");
-        return;
-    }
-    // Smallest arm64 program: write(1, "hi\n"), exit(7).
-    let mut elf = Vec::new();
-    elf.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xb7\0\x01\0\0\0");
-    elf.extend(0x40_0078_u64.to_le_bytes());
-    elf.extend(64_u64.to_le_bytes());
-    elf.extend([0; 12]);
-    elf.extend([64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    elf.extend(1_u32.to_le_bytes());
-    elf.extend(5_u32.to_le_bytes());
-    for value in [0_u64, 0x40_0000, 0x40_0000, 0x9c, 0x9c, 0x1000] {
-        elf.extend(value.to_le_bytes());
-    }
-    for code in
-        [0xd280_0020_u32, 0x1000_00e1, 0xd280_0062, 0xd280_0808, 0xd400_0001, 0xd280_00e0, 0xd280_0ba8, 0xd400_0001]
-    {
-        elf.extend(code.to_le_bytes());
-    }
-    elf.extend(b"hi\n\0");
-    let room = Room::new();
-    let file = room.path("base/bin/foreign");
-    std::fs::write(&file, elf).unwrap();
-    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    let mut step = room.step("/bin/foreign; echo $?; id -u");
-    step.emulator = Some(Emulator { program, platform: "linux/arm64".parse().unwrap() });
-    let ran = run(step);
-    assert_eq!(ran.out, "hi\n7\n0\n", "{}", ran.err);
 }

@@ -1,4 +1,5 @@
 //! Real containers from a busybox root, as root and as a plain user.
+mod emulation;
 mod kit;
 mod lend;
 mod limits;

@@ -1,4 +1,4 @@
-//! Base images from Debian packages: `busybox` (amd64, arm64) and `debian` with a C compiler (this machine's architecture).
+//! Base images from Debian packages: `busybox` (amd64, arm64), `busybox_everywhere` (and five more), and `debian` with a C compiler (this machine's architecture).
 //!
 //! No image registry is needed to test, only a Debian mirror, once. Packages of another architecture are fetched with
 //! apt's own machinery in private directories: the machine's package state is not touched.
@@ -31,21 +31,57 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 /// # Errors
 /// When packages cannot be fetched; the message has the tool's own words.
 pub fn busybox() -> Result<Image> {
-    let layout = cached(&format!("busybox-v1-debian{}", debian_version()?), |to| {
+    busybox_of("busybox-v1", &[("amd64", "", "amd64", Suite::Machine), ("arm64", "", "arm64", Suite::Machine)])
+}
+
+/// [`busybox`] for every platform that Debian is made for and rhost emulates: linux/amd64, arm64, arm/v7, 386, riscv64, ppc64le
+/// and s390x.
+///
+/// # Errors
+/// As [`busybox`].
+pub fn busybox_everywhere() -> Result<Image> {
+    // The release alone: mirrors of its security suite lag behind for the lesser ports.
+    let own = Suite::Named(codename()?);
+    busybox_of(
+        "busybox-everywhere-v1",
+        &[
+            ("amd64", "", "amd64", own.clone()),
+            ("arm64", "", "arm64", own.clone()),
+            ("arm", "v7", "armhf", own.clone()),
+            ("386", "", "i386", own.clone()),
+            // An official port only since Debian 13.
+            ("riscv64", "", "riscv64", Suite::Named("trixie".into())),
+            ("ppc64le", "", "ppc64el", own.clone()),
+            ("s390x", "", "s390x", own),
+        ],
+    )
+}
+
+/// Which Debian a package comes from.
+#[derive(Clone)]
+enum Suite {
+    /// This machine's, with all of its sources.
+    Machine,
+    /// Only the main archive of this one, from the same mirror.
+    Named(String),
+}
+
+/// Busybox for (architecture, variant, Debian's name for it, suite).
+fn busybox_of(recipe: &str, wanted: &[(&str, &str, &str, Suite)]) -> Result<Image> {
+    let layout = cached(&format!("{recipe}-debian{}", debian_version()?), |to| {
         let scratch = tempfile::tempdir()?;
         let mut tars = Vec::new();
-        for architecture in ["amd64", "arm64"] {
-            let deb = download("busybox-static", architecture, &scratch.path().join(architecture))?;
-            let root = scratch.path().join(format!("{architecture}-root"));
-            let tar = scratch.path().join(format!("{architecture}.tar"));
+        for (architecture, variant, debian, suite) in wanted {
+            let deb = download("busybox-static", debian, suite, &scratch.path().join(debian))?;
+            let root = scratch.path().join(format!("{debian}-root"));
+            let tar = scratch.path().join(format!("{debian}.tar"));
             busybox_root(&deb, &root)?;
             pack(&root, &tar)?;
-            tars.push((architecture, tar));
+            tars.push((architecture, variant, tar));
         }
         let config = json!({"Env": [PATH], "Cmd": ["sh"]});
-        let platforms: Vec<_> =
-            (tars.iter()).map(|(architecture, tar)| Platform { architecture, tar, config: config.clone() }).collect();
-        write_layout(to, TAG, &platforms)
+        let platform = |(architecture, variant, tar)| Platform { architecture, variant, tar, config: config.clone() };
+        write_layout(to, TAG, &tars.iter().map(|(a, v, tar)| platform((*a, *v, tar))).collect::<Vec<_>>())
     })?;
     Ok(Image { layout, tag: TAG })
 }
@@ -69,18 +105,26 @@ pub fn debian() -> Result<Image> {
             .env("SOURCE_DATE_EPOCH", "1735689600");
         output(&mut command)?;
         let config = json!({"Env": [PATH], "Cmd": ["bash"]});
-        write_layout(to, TAG, &[Platform { architecture: &architecture, tar: &tar, config }])
+        write_layout(to, TAG, &[Platform { architecture: &architecture, variant: "", tar: &tar, config }])
     })?;
     Ok(Image { layout, tag: TAG })
 }
 
 /// Downloads the newest `package` of `architecture` into the new directory `dir`.
-fn download(package: &str, architecture: &str, dir: &Path) -> Result<PathBuf> {
+fn download(package: &str, architecture: &str, suite: &Suite, dir: &Path) -> Result<PathBuf> {
     for sub in ["state/lists/partial", "cache/archives/partial", "deb"] {
         fs::create_dir_all(dir.join(sub))?;
     }
+    let sources = dir.join("sources.list");
+    if let Suite::Named(name) = suite {
+        fs::write(&sources, format!("deb {} {name} main\n", mirror()?))?;
+    }
     let apt = |args: &[&str]| {
         let mut command = Command::new("apt-get");
+        if let Suite::Named(_) = suite {
+            command.args(["-o", &format!("Dir::Etc::SourceList={}", sources.display())]);
+            command.args(["-o", "Dir::Etc::SourceParts=/dev/null"]);
+        }
         command.current_dir(dir.join("deb")).arg("-qq");
         for option in [
             format!("Dir::State={}", dir.join("state").display()),
@@ -102,6 +146,14 @@ fn download(package: &str, architecture: &str, dir: &Path) -> Result<PathBuf> {
     Ok(entry?.path())
 }
 
+/// Where this machine has its own packages from.
+fn mirror() -> Result<String> {
+    let list = output(Command::new("apt-get").args(["indextargets", "--format", "$(REPO_URI) $(RELEASE)"]))?;
+    let own = codename()?;
+    let found = list.lines().filter_map(|line| line.split_once(' ')).find(|(_, release)| *release == own);
+    Ok(found.with_context(|| format!("apt has no source for `{own}`"))?.0.to_owned())
+}
+
 fn busybox_root(deb: &Path, root: &Path) -> Result<()> {
     let unpacked = root.with_extension("deb-root");
     output(Command::new("dpkg-deb").arg("-x").arg(deb).arg(&unpacked))?;
@@ -109,7 +161,10 @@ fn busybox_root(deb: &Path, root: &Path) -> Result<()> {
         fs::create_dir_all(root.join(dir))?;
     }
     let busybox = root.join("bin/busybox");
-    fs::copy(unpacked.join("bin/busybox"), &busybox)?;
+    // Debian 13 moved it.
+    let places = ["bin/busybox", "usr/bin/busybox"].map(|place| unpacked.join(place));
+    let found = places.iter().find(|place| place.is_file()).context("the package has no busybox")?;
+    fs::copy(found, &busybox)?;
     fs::set_permissions(&busybox, fs::Permissions::from_mode(0o755))?;
     for dir in ["tmp", "var/tmp"] {
         fs::set_permissions(root.join(dir), fs::Permissions::from_mode(0o1777))?;

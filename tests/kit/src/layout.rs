@@ -11,6 +11,8 @@ use sha2::{Digest as _, Sha256};
 pub struct Platform<'a> {
     /// `amd64`, `arm64`, …
     pub architecture: &'a str,
+    /// `v7`, …; empty where the architecture has none.
+    pub variant: &'a str,
     /// Its root file system, an uncompressed tar.
     pub tar: &'a Path,
     /// `config` of the image config: Env, Cmd, ….
@@ -38,7 +40,7 @@ pub fn write_layout(to: &Path, tag: &str, platforms: &[Platform<'_>]) -> Result<
         let (hex, size) = hash_file(&packed)?;
         fs::rename(&packed, to.join("blobs/sha256").join(&hex))?;
         let layer = json!({"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": format!("sha256:{hex}"), "size": size});
-        let config = json!({
+        let mut config = json!({
             "created": "2025-01-01T00:00:00Z",
             "architecture": platform.architecture,
             "os": "linux",
@@ -46,6 +48,9 @@ pub fn write_layout(to: &Path, tag: &str, platforms: &[Platform<'_>]) -> Result<
             "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
             "history": [{"created": "2025-01-01T00:00:00Z", "created_by": "rhost test kit"}],
         });
+        if !platform.variant.is_empty() {
+            config["variant"] = json!(platform.variant);
+        }
         let config = write_blob(to, "application/vnd.oci.image.config.v1+json", &config)?;
         let manifest = json!({
             "schemaVersion": 2,
@@ -55,6 +60,9 @@ pub fn write_layout(to: &Path, tag: &str, platforms: &[Platform<'_>]) -> Result<
         });
         let mut manifest = write_blob(to, "application/vnd.oci.image.manifest.v1+json", &manifest)?;
         manifest["platform"] = json!({"architecture": platform.architecture, "os": "linux"});
+        if !platform.variant.is_empty() {
+            manifest["platform"]["variant"] = json!(platform.variant);
+        }
         manifests.push(manifest);
     }
     let index =

@@ -11,7 +11,7 @@ mod proxy;
 mod registry;
 mod skip;
 
-pub use base_image::{Image, busybox, debian};
+pub use base_image::{Image, busybox, busybox_everywhere, debian};
 pub use buildkitd::Buildkitd;
 pub use cache::cached;
 pub use host::{Ran, TestHost, rhost_binary};

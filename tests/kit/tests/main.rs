@@ -1,7 +1,7 @@
 //! The kit's own tests: what all other tests stand on must stand itself.
 use std::process::Command;
 
-use rhost_kit::{LOGIN, Registry, TestHost, busybox, debian, have, is_root, skip};
+use rhost_kit::{LOGIN, Registry, TestHost, busybox, busybox_everywhere, debian, have, is_root, skip};
 
 fn skopeo(args: &[&str]) -> String {
     let out = Command::new("skopeo").args(args).output().unwrap();
@@ -20,6 +20,19 @@ fn busybox_has_two_platforms() {
         let arch = format!("--override-arch={architecture}");
         let told = skopeo(&[&arch, "inspect", "--tls-verify=false", &format!("docker://{name}")]);
         assert!(told.contains(&format!("\"Architecture\": \"{architecture}\"")), "{told}");
+    }
+}
+
+#[test]
+fn busybox_is_everywhere() {
+    if !have(&["docker-registry", "skopeo", "apt-get", "busybox"]) {
+        return;
+    }
+    let registry = Registry::start().unwrap();
+    let name = registry.push(&busybox_everywhere().unwrap(), "library/busybox:latest").unwrap();
+    let index = skopeo(&["inspect", "--raw", "--tls-verify=false", &format!("docker://{name}")]);
+    for part in ["amd64", "arm64", "386", "riscv64", "ppc64le", "s390x", "\"variant\":\"v7\""] {
+        assert!(index.contains(part), "{part}: {index}");
     }
 }
 

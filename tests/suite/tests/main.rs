@@ -4,5 +4,6 @@ mod build;
 mod concurrent;
 mod dockerfile;
 mod images;
+mod platforms;
 mod running;
 mod syntax;

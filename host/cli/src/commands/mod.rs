@@ -1,6 +1,7 @@
 //! The commands: from typed flags to requests, from answers to exit codes.
 mod build;
 mod debug;
+mod emulation;
 mod frontend;
 mod image;
 mod request;
@@ -16,8 +17,13 @@ use crate::environment;
 /// # Errors
 /// What went wrong, with kind, place and hints.
 pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<(), BuildError> {
+    if let Command::Emulation { command } = &arguments.command {
+        // Nothing of the store is needed.
+        return emulation::run(command, &environment::settings(&arguments)?, namespace);
+    }
     let engine = Engine::open(environment::options(&arguments, namespace)?)?;
     match arguments.command {
+        Command::Emulation { .. } => Ok(()),
         Command::Build(build) => build::run(&engine, *build).await,
         Command::Images(images) => image::list(&engine, &images),
         Command::Save(save) => image::save(&engine, &save),

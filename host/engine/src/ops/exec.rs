@@ -4,10 +4,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use rhost_exec::{
-    Access, Emulator, ExitStatus, MountSource, Network, OutputStream, OverlayUpper, Security, Step, Tree as ExecTree,
-    Ulimit,
+    Access, ExitStatus, MountSource, Network, OutputStream, OverlayUpper, Security, Step, Tree as ExecTree, Ulimit,
 };
-use rhost_llb::{Digest, ExecOp, Meta, Mount, MountType, NetMode, OpKind, Platform, ROOT_MOUNT, SecurityMode, Vertex};
+use rhost_llb::{Digest, ExecOp, Meta, Mount, MountType, NetMode, OpKind, ROOT_MOUNT, SecurityMode, Vertex};
 use rhost_rootfs::{Copy, CopyMode, Root, Source, copy};
 use rhost_solver::{CacheMap, Op, OpError};
 use rhost_store::{ActiveSnapshot, MountSpec};
@@ -23,7 +22,6 @@ pub struct ExecStep {
     vertex: Arc<Vertex>,
     op: ExecOp,
     meta: Meta,
-    emulator: Option<Emulator>,
 }
 
 impl ExecStep {
@@ -50,34 +48,12 @@ impl ExecStep {
             }
         }
         let Some(meta) = op.meta.clone() else { return not_yet("an exec without a command") };
-        let wanted = vertex.op.platform.clone().unwrap_or_else(|| shared.host.clone());
-        let emulator = emulator(&wanted, &shared.host)?;
-        Ok(Self { shared, vertex, op, meta, emulator })
+        Ok(Self { shared, vertex, op, meta })
     }
 
     fn command(&self) -> String {
         self.meta.args.join(" ")
     }
-}
-
-/// Which programs of `wanted` the kernel of `host` runs by itself, and what runs the others.
-fn emulator(wanted: &Platform, host: &Platform) -> Result<Option<Emulator>, OpFailure> {
-    let native = wanted.os == host.os
-        && (wanted.architecture == host.architecture || (host.architecture == "amd64" && wanted.architecture == "386"));
-    if native {
-        return Ok(None);
-    }
-    let name = match wanted.architecture.as_str() {
-        "arm64" => "aarch64",
-        "amd64" => "x86_64",
-        "386" => "i386",
-        other => other,
-    };
-    let program = std::path::PathBuf::from(format!("/usr/bin/qemu-{name}-static"));
-    if wanted.os != "linux" || !program.exists() {
-        return Err(OpFailure::NoEmulator { wanted: wanted.clone(), host: host.clone() });
-    }
-    Ok(Some(Emulator { program, platform: wanted.clone() }))
 }
 
 /// The executor's form of a mount.
@@ -179,7 +155,9 @@ impl ExecStep {
         step.network = if self.op.network == NetMode::None { Network::None } else { Network::Host };
         step.security = Security::Sandbox;
         step.extra_hosts = meta.extra_hosts.iter().map(|host| (host.host.clone(), host.ip.clone())).collect();
-        step.emulator.clone_from(&self.emulator);
+        // Only now: a step whose result is cached needs no emulator.
+        let wanted = self.vertex.op.platform.as_ref().unwrap_or(&self.shared.host);
+        step.emulator = self.shared.emulation.emulator(wanted)?;
         step.cgroup_parent.clone_from(&meta.cgroup_parent);
         step.ulimits =
             meta.ulimits.iter().map(|u| Ulimit { name: u.name.clone(), soft: u.soft, hard: u.hard }).collect();
@@ -241,14 +219,8 @@ impl ExecStep {
     }
 
     fn again(&self) -> Self {
-        let Self { shared, vertex, op, meta, emulator } = self;
-        Self {
-            shared: shared.clone(),
-            vertex: vertex.clone(),
-            op: op.clone(),
-            meta: meta.clone(),
-            emulator: emulator.clone(),
-        }
+        let Self { shared, vertex, op, meta } = self;
+        Self { shared: shared.clone(), vertex: vertex.clone(), op: op.clone(), meta: meta.clone() }
     }
 }
 
