@@ -80,6 +80,9 @@ impl Layer {
     }
 
     pub fn tar(&self) -> Vec<u8> {
+        if self.media_type.ends_with("zstd") {
+            return zstd::decode_all(self.blob.as_slice()).expect("zstd");
+        }
         if !self.media_type.ends_with("gzip") {
             return self.blob.clone();
         }

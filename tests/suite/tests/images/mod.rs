@@ -8,6 +8,7 @@ mod compare;
 mod generate;
 mod image;
 mod peers;
+mod round_trip;
 mod tar;
 
 use std::path::{Path, PathBuf};
