@@ -36,8 +36,19 @@ pub enum Command {
     Images(ImagesArguments),
     /// Write an image of the store as a docker or OCI archive.
     Save(SaveArguments),
+    /// Give an image of the store one more name.
+    Tag(TagArguments),
     /// Remove image names from the store.
     Rmi(RmiArguments),
+    /// Pull an image from a registry into the store.
+    ///
+    /// Builds need no pull: they fetch what they use. This is for what `rhost save` and later builds without network are to find.
+    Pull(PullArguments),
+    /// Push an image of the store to a registry.
+    ///
+    /// Only what the repository lacks is sent; what another repository of the same registry is known to have is mounted from there. Prints the
+    /// name with its digest.
+    Push(PushArguments),
     /// Look at frontends, and ship them to registries.
     Frontend {
         /// What to do.
@@ -199,10 +210,17 @@ pub struct BuildArguments {
     pub tag: Vec<String>,
     #[command(flatten)]
     pub frontend: FrontendArguments,
-    /// Where the result goes: `type=image|oci|docker|local|tar[,dest=PATH][,name=NAME]…`; a bare PATH is `type=local`,
+    /// Where the result goes: `type=image|registry|oci|docker|local|tar[,dest=PATH][,name=NAME]…`; a bare PATH is `type=local`,
     /// `-` is `type=tar` on stdout [default: type=image, rhost's own store].
     #[arg(short = 'o', long, value_name = "SPEC")]
     pub output: Vec<String>,
+    /// Push the image to the registries of its names: `push=true` for an image output, or one more output `type=image,push=true`.
+    #[arg(long)]
+    pub push: bool,
+    /// Keep the image in rhost's own store beside other outputs: one more output `type=image`. There is no daemon to load it into; for
+    /// docker's, write `-o type=docker,dest=- … | docker load`.
+    #[arg(long)]
+    pub load: bool,
     /// How to show progress (on stderr).
     #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
     pub progress: Progress,
@@ -245,6 +263,46 @@ pub struct SaveArguments {
     /// Layout of the archive.
     #[arg(long, value_name = "FORMAT", default_value = "docker", value_parser = ["docker", "oci"])]
     pub format: String,
+}
+
+/// `rhost tag`.
+#[derive(Debug, Args)]
+pub struct TagArguments {
+    /// Image by name or digest.
+    pub image: String,
+    /// Its new names.
+    #[arg(required = true)]
+    pub name: Vec<String>,
+}
+
+/// `rhost pull`.
+#[derive(Debug, Args)]
+pub struct PullArguments {
+    /// Image to pull, as in `debian:12` or `registry.example/team/app@sha256:…`.
+    #[arg(value_name = "REF")]
+    pub reference: String,
+    /// Platform to pull [default: this machine's].
+    #[arg(long, value_name = "PLATFORM", conflicts_with = "all_platforms")]
+    pub platform: Option<String>,
+    /// Pull the images of all platforms; the name then stands for their index.
+    #[arg(long)]
+    pub all_platforms: bool,
+    /// How to show progress (on stderr).
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    pub progress: Progress,
+}
+
+/// `rhost push`.
+#[derive(Debug, Args)]
+pub struct PushArguments {
+    /// Image by name or digest.
+    pub image: String,
+    /// Where to [default: its name].
+    #[arg(value_name = "DESTINATION")]
+    pub destination: Option<String>,
+    /// How to show progress (on stderr).
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    pub progress: Progress,
 }
 
 /// `rhost rmi`.

@@ -140,7 +140,11 @@ impl Engine {
             };
             results.push((target.clone(), value));
         }
-        exporter.export(&session.shared, results, outcome.metadata).await
+        let (mut exported, orders) = exporter.export(&session.shared, results, outcome.metadata).await?;
+        for order in &orders {
+            exported.pushed.extend(self.run_push(order, events).await?);
+        }
+        Ok(exported)
     }
 
     async fn graph(

@@ -7,16 +7,20 @@ use jiff::Timestamp;
 use oci_spec::image::Descriptor;
 use rhost_export::{
     AssembleOptions, Assembled, BlobSink, BlobSource, BlobWriter, BuiltImage, Compressor, ImageName, ImageOutput,
-    LayerBlob, LayerKind, LayerMeta, LayerSource, LocalOutput, Output, PlatformTree, Stop, assemble, export_local,
-    export_tar, image_id, metadata_json, write_docker_tar, write_oci_dir, write_oci_tar, write_to,
+    LayerBlob, LayerKind, LayerMeta, LayerSource, LocalOutput, Output, OutputError, PlatformTree, PushBy, Stop,
+    assemble, export_local, export_tar, image_id, metadata_json, write_docker_tar, write_oci_dir, write_oci_tar,
+    write_to,
 };
 use rhost_frontend::Target;
 use rhost_llb::{BlobDigest, Digest};
+use rhost_registry::Reference;
 use rhost_rootfs::{Below, LayerOptions, Root, write_layer};
 use rhost_store::{BlobRecord, Store};
 
+use crate::blame;
 use crate::error::{BuildError, Kind};
 use crate::op_error::{OpFailure, blocking};
+use crate::push::PushOrder;
 use crate::request::BuildRequest;
 use crate::shared::Shared;
 use crate::value::Value;
@@ -30,6 +34,8 @@ pub struct Exported {
     pub digest: Option<Digest>,
     /// Names that the image now has in the store.
     pub names: Vec<String>,
+    /// What was pushed, as `NAME@DIGEST`.
+    pub pushed: Vec<String>,
     /// For `--metadata-file`.
     pub metadata: Vec<u8>,
 }
@@ -92,10 +98,28 @@ impl Exporter {
     /// An output or a name that is not one.
     pub fn new(store: &Store, request: &BuildRequest) -> Result<Self, BuildError> {
         let wrong = |error: &dyn std::fmt::Display| BuildError::new(Kind::Request, error);
-        let texts = if request.outputs.is_empty() { vec!["type=image".to_owned()] } else { request.outputs.clone() };
-        let outputs =
-            texts.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>, _>>().map_err(|e| wrong(&e))?;
+        let outputs = outputs(request).map_err(|e| wrong(&e))?;
         let tags = request.tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<ImageName>, _>>();
+        for output in &outputs {
+            let Output::Image(image) = output else { continue };
+            if image.push && request.tags.is_empty() && image.names.is_empty() {
+                return Err(wrong(&"the image has no name to push it under").hint("add -t registry.example/team/app:1"));
+            }
+            if !image.push && !image.store {
+                let nothing = "output type=image with store=false and without push: nothing would be left of the image";
+                return Err(wrong(&nothing).hint("add push=true, or take type=cacheonly"));
+            }
+            if !image.push && image.push_by == PushBy::Digest {
+                return Err(wrong(&"output option push-by-digest without push").hint("add push=true, or --push"));
+            }
+            if image.push_by == PushBy::Digest
+                && let Some(tag) = request.tags.iter().find(|tag| ImageName::says_tag(tag))
+            {
+                return Err(wrong(&format!(
+                    "-t {tag}: what is pushed by its digest (push-by-digest) has no tag; leave it out"
+                )));
+            }
+        }
         let epoch = match request.graph.build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
             None | Some("") => None,
             Some(text) => Some(text.parse().map_err(|_| {
@@ -115,10 +139,13 @@ impl Exporter {
         shared: &std::sync::Arc<Shared>,
         results: Vec<(Target, Value)>,
         metadata: BTreeMap<String, Vec<u8>>,
-    ) -> Result<Exported, BuildError> {
+    ) -> Result<(Exported, Vec<PushOrder>), BuildError> {
         let (shared2, shared3) = (shared.clone(), shared.clone());
         let failed = |error: OpFailure| {
             let kind = match &error {
+                OpFailure::Registry(registry) => {
+                    return blame::registry(registry, error.to_string(), Kind::Network);
+                }
                 OpFailure::Export(_) | OpFailure::Files(_) | OpFailure::Store(_) | OpFailure::Overlay(_) => Kind::Store,
                 _ => Kind::Build,
             };
@@ -165,7 +192,7 @@ impl Exporter {
         shared: &Shared,
         results: Vec<(Target, Value)>,
         frontend: &BTreeMap<String, Vec<u8>>,
-    ) -> Result<Exported, OpFailure> {
+    ) -> Result<(Exported, Vec<PushOrder>), OpFailure> {
         let several = results.len() > 1;
         let results: Vec<PlatformResult> = results
             .into_iter()
@@ -177,23 +204,26 @@ impl Exporter {
             })
             .collect();
         let compressor = Compressor::new(self.jobs);
-        let mut exported = Exported { image_id: None, digest: None, names: Vec::new(), metadata: Vec::new() };
+        let mut exported =
+            Exported { image_id: None, digest: None, names: Vec::new(), pushed: Vec::new(), metadata: Vec::new() };
+        let mut orders = Vec::new();
         let mut metadata = metadata_json(None, &[], &BTreeMap::new());
         for output in &self.outputs {
             let image = match output {
                 Output::Image(image) => {
                     let built = self.image(shared, &results, image, &compressor)?;
                     let names = self.names(image);
-                    let descriptor = stored(&built)?;
-                    // Without a name the image stays under its digest: nothing that was built vanishes.
-                    let mut texts: Vec<String> = names.iter().map(ToString::to_string).collect();
-                    if texts.is_empty() {
-                        texts.push(built.descriptor.digest.to_string());
+                    if image.store {
+                        let descriptor = stored(&built)?;
+                        let texts = store_names(&names, image, built.descriptor.digest);
+                        for name in &texts {
+                            self.store.tag(name, &descriptor)?;
+                        }
+                        exported.names.extend(texts);
                     }
-                    for name in &texts {
-                        self.store.tag(name, &descriptor)?;
+                    if image.push {
+                        orders.push(order(&names, image, &built, shared)?);
                     }
-                    exported.names.extend(texts);
                     Some((built, names))
                 }
                 Output::OciTar(image, destination) => {
@@ -231,7 +261,7 @@ impl Exporter {
             }
         }
         exported.metadata = metadata;
-        Ok(exported)
+        Ok((exported, orders))
     }
 
     fn blobs(&self) -> StoreBlobs {
@@ -342,6 +372,60 @@ impl Exporter {
         };
         Ok((packed, chain.iter().zip(descriptions).map(meta).collect()))
     }
+}
+
+/// The outputs of `request`, with those that `--push` and `--load` stand for (buildx's rules, with rhost's store for its docker daemon).
+fn outputs(request: &BuildRequest) -> Result<Vec<Output>, OutputError> {
+    let mut outputs = request.outputs.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>, _>>()?;
+    if request.push {
+        let mut used = false;
+        for output in &mut outputs {
+            if let Output::Image(image) = output {
+                image.push = true;
+                used = true;
+            }
+        }
+        if !used {
+            outputs.push(Output::parse("type=image,push=true")?);
+        }
+    }
+    let keeps = |output: &Output| matches!(output, Output::Image(image) if image.store);
+    if outputs.is_empty() || (request.load && !outputs.iter().any(keeps)) {
+        outputs.push(Output::parse("type=image")?);
+    }
+    Ok(outputs)
+}
+
+/// What an image is called in the store. Without a name it stays under its digest: nothing that was built vanishes.
+fn store_names(names: &[ImageName], image: &ImageOutput, digest: BlobDigest) -> Vec<String> {
+    let mut texts = Vec::new();
+    for name in names {
+        // What is pushed by its digest was given no tag.
+        if image.push_by == PushBy::Digest {
+            texts.push(format!("{}@{digest}", name.repository()));
+            continue;
+        }
+        texts.push(name.to_string());
+        if image.name_canonical {
+            texts.push(format!("{name}@{digest}"));
+        }
+    }
+    if texts.is_empty() {
+        texts.push(digest.to_string());
+    }
+    texts
+}
+
+fn order(names: &[ImageName], image: &ImageOutput, built: &Assembled, shared: &Shared) -> Result<PushOrder, OpFailure> {
+    let root = built.descriptor.digest;
+    let target = |name: &ImageName| -> Result<Reference, OpFailure> {
+        Ok(match image.push_by {
+            PushBy::Tag => name.to_string().parse()?,
+            PushBy::Digest => name.repository().parse::<Reference>()?.with_digest(root),
+        })
+    };
+    let targets = names.iter().map(target).collect::<Result<_, _>>()?;
+    Ok(PushOrder { root, targets, insecure: image.insecure, homes: shared.layers.homes() })
 }
 
 /// How many history entries the image config `config` has; none for what is no config.

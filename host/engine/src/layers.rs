@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use jiff::Timestamp;
-use rhost_llb::{DiffId, VertexDigest};
+use rhost_llb::{BlobDigest, DiffId, VertexDigest};
 use rhost_registry::{BlobSink as _, Descriptor, ImageSource, Reference};
 use rhost_rootfs::{Apply, Lowers, OwnerPolicy, Root, apply_layer, decompress};
 use rhost_store::{BlobRecord, LayerWriter, SnapshotId, SnapshotInfo, Store};
@@ -79,6 +79,12 @@ impl Layers {
 
     fn offered(&self, diff_id: &DiffId) -> Option<Arc<Offer>> {
         self.offers.lock().unwrap_or_else(PoisonError::into_inner).get(diff_id).cloned()
+    }
+
+    /// Which repository each layer was offered from, by blob.
+    pub fn homes(&self) -> Vec<(BlobDigest, Reference)> {
+        let offers = self.offers.lock().unwrap_or_else(PoisonError::into_inner);
+        offers.values().map(|offer| (offer.blob.digest, offer.image.clone())).collect()
     }
 
     /// Whether the layer of `info` is there, or could be.

@@ -90,6 +90,10 @@ pub struct BuildRequest {
     pub tags: Vec<String>,
     /// `-o`, as typed; empty is rhost's own image store.
     pub outputs: Vec<String>,
+    /// `--push`: image outputs push; without one there is one more, which does.
+    pub push: bool,
+    /// `--load`: without an image output that keeps its names in the store there is one more.
+    pub load: bool,
     /// Steps that run at once.
     pub jobs: usize,
 }

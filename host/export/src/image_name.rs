@@ -29,6 +29,16 @@ impl ImageName {
         &self.tag
     }
 
+    /// `docker.io/library/foo`.
+    pub fn repository(&self) -> String {
+        format!("{}/{}", self.host, self.path)
+    }
+
+    /// Whether `text` says a tag itself.
+    pub fn says_tag(text: &str) -> bool {
+        text.rsplit_once(':').is_some_and(|(_, tag)| !tag.contains('/'))
+    }
+
     /// As people write it: without `docker.io/` and `library/`, with the tag.
     pub fn familiar(&self) -> String {
         let Self { host, path, tag } = self;

@@ -43,6 +43,6 @@ pub use layer::{Compressor, LayerBlob, LayerSource, Stop, TarProducer};
 pub use local_exporter::{LocalExport, export_local};
 pub use manifest::{Descriptor, ImageIndex, ImageManifest, media_type};
 pub use metadata::{image_id, metadata_json};
-pub use output::{ImageOutput, LocalOutput, Output, OutputError};
+pub use output::{ImageOutput, LocalOutput, Output, OutputError, PushBy};
 pub use tar_exporter::export_tar;
 pub use tree::PlatformTree;

@@ -15,7 +15,7 @@ use crate::output_csv::{fields, record, suggestion};
 /// One `-o`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Output {
-    /// `type=image`: into rhost's image store.
+    /// `type=image`: into rhost's image store, to registries, or both; `type=registry` to registries only.
     Image(ImageOutput),
     /// `type=oci`: OCI layout as a tar.
     OciTar(ImageOutput, Destination),
@@ -46,6 +46,25 @@ pub struct ImageOutput {
     pub annotations: Annotations,
     /// From `source-date-epoch=`, in seconds; goes before the build argument.
     pub source_date_epoch: Option<i64>,
+    /// From `push=`: whether the image goes to the registries of its names, too.
+    pub push: bool,
+    /// From `push-by-digest=`.
+    pub push_by: PushBy,
+    /// From `registry.insecure=`: plain http and unknown certificates are good enough for the push.
+    pub insecure: bool,
+    /// From `store=`: whether the names stand for the image in rhost's store.
+    pub store: bool,
+    /// From `name-canonical=`: whether `NAME@DIGEST` does, too.
+    pub name_canonical: bool,
+}
+
+/// What an image is pushed as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushBy {
+    /// Under the tags of its names.
+    Tag,
+    /// Under its digest alone, in the repositories of its names.
+    Digest,
 }
 
 /// How to write plain files.
@@ -81,6 +100,11 @@ pub enum OutputError {
     /// No `dest=` where there must be one.
     #[error("output type `{kind}` needs dest={wanted}")]
     NoDest { kind: String, wanted: &'static str },
+    /// `push-by-digest` with a tag.
+    #[error(
+        "output option `push-by-digest` and the tag of `{name}`: what is pushed by its digest has no tag; leave it out"
+    )]
+    TagByDigest { name: String },
     /// Something BuildKit has and rhost does not, so far.
     #[error("output option `{option}` is not supported yet{}", hint.map(|h| format!("; {h}")).unwrap_or_default())]
     NotSupported { option: String, hint: Option<&'static str> },
@@ -89,7 +113,9 @@ pub enum OutputError {
     Name(#[from] ImageNameError),
 }
 
-const KINDS: [&str; 6] = ["image", "oci", "docker", "local", "tar", "cacheonly"];
+const KINDS: [&str; 7] = ["image", "registry", "oci", "docker", "local", "tar", "cacheonly"];
+/// Of `type=image` and `type=registry`, beyond [`IMAGE_KEYS`].
+const PUSH_KEYS: [&str; 5] = ["push", "push-by-digest", "registry.insecure", "store", "name-canonical"];
 const IMAGE_KEYS: [&str; 7] = [
     "name",
     "compression",
@@ -102,12 +128,12 @@ const IMAGE_KEYS: [&str; 7] = [
 const LOCAL_KEYS: [&str; 2] = ["platform-split", "source-date-epoch"];
 /// Of BuildKit's exporters, with the value that asks for what rhost does anyway.
 const LATER: [(&str, &str, Option<&str>); 13] = [
-    ("push", "false", Some("build with -t, then push with another tool")),
-    ("push-by-digest", "false", None),
-    ("registry.insecure", "false", None),
+    ("push", "false", Some("type=image and type=registry push")),
+    ("push-by-digest", "false", Some("type=image and type=registry push")),
+    ("registry.insecure", "false", Some("type=image and type=registry push")),
     ("unpack", "false", None),
-    ("store", "true", None),
-    ("name-canonical", "false", None),
+    ("store", "true", Some("type=image keeps images in the store")),
+    ("name-canonical", "false", Some("type=image keeps images in the store")),
     ("dangling-name-prefix", "", None),
     ("danging-name-empty-only", "false", None),
     ("oci-artifact", "", None),
@@ -174,13 +200,15 @@ impl Output {
         let as_tar = tar.map_or(Ok(true), |value| boolean("tar", &value))?;
         let refuse_tar = |known: &[&'static str]| if tar_given { Err(unknown("tar", known)) } else { Ok(()) };
         match kind.as_str() {
-            "image" => {
-                let known = image_keys(&[]);
+            "image" | "registry" => {
+                let known = image_keys(&PUSH_KEYS);
                 refuse_tar(&known)?;
                 if dest.is_some() {
                     return Err(unknown("dest", &known));
                 }
-                Ok(Self::Image(image(rest, &|key| unknown(key, &known))?))
+                let (push, rest) = rest.into_iter().partition(|(key, _)| PUSH_KEYS.contains(&key.as_str()));
+                let image = image(rest, &|key| unknown(key, &known))?;
+                Ok(Self::Image(pushed(image, push, kind == "registry", text)?))
             }
             "oci" => {
                 let known = image_keys(&["dest", "tar"]);
@@ -215,8 +243,8 @@ impl Output {
                 (None, _, true) => Err(unknown("dest", &[])),
                 _ => Ok(Self::CacheOnly),
             },
-            "registry" | "moby" => {
-                let hint = Some("type=oci and type=docker write files that other tools push");
+            "moby" => {
+                let hint = Some("type=docker writes what `docker load` reads");
                 Err(OutputError::NotSupported { option: format!("type={kind}"), hint })
             }
             _ => Err(OutputError::UnknownType { suggestion: suggestion(&kind, &KINDS), kind }),
@@ -232,6 +260,11 @@ fn image(rest: Vec<(String, String)>, unknown: &dyn Fn(&str) -> OutputError) -> 
         media_types: MediaTypes::Oci,
         annotations: Annotations::new(),
         source_date_epoch: None,
+        push: false,
+        push_by: PushBy::Tag,
+        insecure: false,
+        store: true,
+        name_canonical: false,
     };
     let mut level = None;
     for (key, value) in rest {
@@ -277,6 +310,34 @@ fn image(rest: Vec<(String, String)>, unknown: &dyn Fn(&str) -> OutputError) -> 
             Compression::Zstd { .. } => return Err(wanted("1 to 22 for zstd")),
             Compression::None => return Err(wanted("no level with compression=uncompressed")),
         };
+    }
+    Ok(image)
+}
+
+/// The keys of `type=image` and `type=registry` that say where the image goes. The latter pushes, and keeps no name, unless it is told.
+fn pushed(
+    mut image: ImageOutput,
+    keys: Vec<(String, String)>,
+    registry: bool,
+    text: &str,
+) -> Result<ImageOutput, OutputError> {
+    (image.push, image.store) = (registry, !registry);
+    for (key, value) in keys {
+        let asked = boolean(&key, &value)?;
+        match key.as_str() {
+            "push" => image.push = asked,
+            "push-by-digest" => image.push_by = if asked { PushBy::Digest } else { PushBy::Tag },
+            "registry.insecure" => image.insecure = asked,
+            "store" => image.store = asked,
+            _ => image.name_canonical = asked,
+        }
+    }
+    if image.push_by == PushBy::Digest {
+        let names = fields(text).unwrap_or_default().into_iter().find(|(key, _)| key == "name");
+        let names = names.map(|(_, value)| value).unwrap_or_default();
+        if let Some(tagged) = names.split(',').map(str::trim).find(|name| ImageName::says_tag(name)) {
+            return Err(OutputError::TagByDigest { name: tagged.to_owned() });
+        }
     }
     Ok(image)
 }

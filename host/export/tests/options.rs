@@ -1,5 +1,5 @@
 //! `-o` strings, as buildx takes them, and the ones that must be refused.
-use rhost_export::{Compression, Destination, MediaTypes, Output, Placement};
+use rhost_export::{Compression, Destination, MediaTypes, Output, Placement, PushBy};
 use rhost_llb::Platform;
 
 fn parse(text: &str) -> Output {
@@ -83,27 +83,37 @@ fn typos_get_a_suggestion() {
 #[test]
 fn what_comes_later_says_so() {
     for text in [
-        "type=registry,name=foo",
         "type=moby",
-        "type=image,push=true",
-        "type=image,name=foo,push",
-        "type=image,push-by-digest=true",
+        "type=oci,push=true",
         "type=image,unpack=true",
-        "type=image,store=false",
         "type=oci,compression=estargz",
         "type=oci,rewrite-timestamp=true",
         "type=local,dest=x,mode=delete",
         "type=docker,tar=false,dest=x",
         "type=image,dangling-name-prefix=x",
     ] {
-        if text.ends_with(",push") {
-            refused(text, "is no KEY=VALUE");
-        } else {
-            refused(text, "not supported yet");
-        }
+        refused(text, "not supported yet");
     }
     parse("type=image,store=true,unpack=false,push=0,rewrite-timestamp=false");
     parse("type=local,dest=x,mode=copy");
+}
+
+#[test]
+fn where_an_image_goes() {
+    let image = |text: &str| match parse(text) {
+        Output::Image(image) => (image.push, image.push_by, image.store, image.insecure, image.name_canonical),
+        other => panic!("{text}: {other:?}"),
+    };
+    assert_eq!(image("type=image"), (false, PushBy::Tag, true, false, false));
+    assert_eq!(image("type=registry,name=foo"), (true, PushBy::Tag, false, false, false));
+    assert_eq!(image("type=image,push=true,registry.insecure=true"), (true, PushBy::Tag, true, true, false));
+    let by_digest = "type=image,name=r.example/a,push-by-digest=true,name-canonical=true,push=true";
+    assert_eq!(image(by_digest), (true, PushBy::Digest, true, false, true));
+    assert_eq!(image("type=registry,push=false,store=true"), (false, PushBy::Tag, true, false, false));
+    refused("type=image,name=r.example:5000/a:1,push-by-digest=true,push=true", "the tag of `r.example:5000/a:1`");
+    refused("type=image,name=foo,push", "is no KEY=VALUE");
+    refused("type=image,push=maybe", "wanted true or false");
+    refused("type=registry,dest=x", "has no option `dest`");
 }
 
 #[test]

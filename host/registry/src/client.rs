@@ -106,6 +106,15 @@ impl Client {
         Ok(Self { transport: Arc::new(Transport::new(config, credentials, options)?) })
     }
 
+    /// A client like this one with other settings for its hosts. It shares nothing with this one: what was learnt of a host may not hold.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn with_config(&self, config: RegistryConfig) -> Result<Self, Error> {
+        let Transport { credentials, options, .. } = &*self.transport;
+        Self::new(config, credentials.clone(), options.clone())
+    }
+
     /// Whether the registry itself (not a mirror) has `blob` in the repository of `image`.
     ///
     /// # Errors

@@ -79,7 +79,7 @@ impl Ask {
 
 pub(crate) struct Transport {
     pub(crate) config: RegistryConfig,
-    credentials: Arc<dyn CredentialSource>,
+    pub(crate) credentials: Arc<dyn CredentialSource>,
     pub options: ClientOptions,
     grants: Grants,
     pub(crate) clients: Mutex<HashMap<(String, bool), reqwest::Client>>,

@@ -95,7 +95,7 @@ fn wrong_requests_say_what_and_where() {
     told(&["-f", "missing", &context], 2, &["missing"]);
     told(&["--platform", "a/b/c/d", &context], 2, &["--platform", "a/b/c/d"]);
     told(&["-o", "type=ocy", &context], 2, &["ocy", "oci"]);
-    told(&["-o", "type=image,push=true", &context], 2, &["push", "not supported yet"]);
+    told(&["-o", "type=image,push=true", &context], 2, &["no name to push it under"]);
     write(&host, &[("ctx/Dockerfile", "FROM busybox\nCOPY missing /\n")]);
     told(&[&context], 1, &["missing", "Dockerfile:2"]);
     write(&host, &[("ctx/Dockerfile", "FROM busybox\nCOPY ../../etc/passwd /\n")]);

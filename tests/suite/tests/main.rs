@@ -5,5 +5,7 @@ mod concurrent;
 mod dockerfile;
 mod images;
 mod platforms;
+mod push;
+mod registries;
 mod running;
 mod syntax;

@@ -23,6 +23,8 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<(), Build
         graph: request::graph(&arguments.context, arguments.frontend)?,
         tags: arguments.tag,
         outputs: arguments.output,
+        push: arguments.push,
+        load: arguments.load,
         jobs: arguments.jobs.map_or(processors, usize::from),
     };
     if arguments.print_frontend {
@@ -51,6 +53,9 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<(), Build
     if !quiet {
         for name in &built.names {
             eprintln!("image {name}");
+        }
+        for name in &built.pushed {
+            eprintln!("pushed {name}");
         }
     } else if let (Some(id), false) = (built.image_id, to_stdout) {
         println!("{id}");

@@ -1,9 +1,11 @@
-//! `rhost images`, `save`, `rmi`: rhost's own image store.
+//! `rhost images`, `save`, `tag`, `rmi`, `pull`, `push`: rhost's own image store, and what goes between it and registries.
 use std::io::{IsTerminal, Write};
 
-use rhost_engine::{BuildError, Engine, ImageRecord, Kind};
+use rhost_engine::{BuildError, Engine, ImageRecord, Kind, PullPlatforms};
+use rhost_llb::Platform;
 
-use crate::arguments::{ImagesArguments, RmiArguments, SaveArguments};
+use crate::arguments::{ImagesArguments, PullArguments, PushArguments, RmiArguments, SaveArguments, TagArguments};
+use crate::progress;
 
 fn store_error(error: impl std::fmt::Display) -> BuildError {
     BuildError::new(Kind::Store, error)
@@ -63,6 +65,50 @@ pub fn save(engine: &Engine, arguments: &SaveArguments) -> Result<(), BuildError
     }
     let image = find(engine, &arguments.image)?;
     engine.save(&image, &arguments.format, (!to_stdout).then_some(arguments.output.as_path()))
+}
+
+/// Gives an image more names.
+///
+/// # Errors
+/// No such image; a name that is none.
+pub fn tag(engine: &Engine, arguments: &TagArguments) -> Result<(), BuildError> {
+    let image = find(engine, &arguments.image)?;
+    for name in &arguments.name {
+        println!("{}", engine.tag(&image, name)?);
+    }
+    Ok(())
+}
+
+/// Pulls an image into the store.
+///
+/// # Errors
+/// No such image, or not for the platform; the registry or the disk fails.
+pub async fn pull(engine: &Engine, arguments: &PullArguments) -> Result<(), BuildError> {
+    let platforms = match (&arguments.platform, arguments.all_platforms) {
+        (_, true) => PullPlatforms::All,
+        (None, false) => PullPlatforms::One(Platform::host()),
+        (Some(text), false) => PullPlatforms::One(
+            text.parse().map_err(|error| BuildError::new(Kind::Request, format!("--platform: {error}")))?,
+        ),
+    };
+    let (events, finish) = progress::start(arguments.progress);
+    let pulled = engine.pull(&arguments.reference, &platforms, &events).await;
+    drop(finish);
+    println!("{}", pulled?);
+    Ok(())
+}
+
+/// Pushes an image of the store.
+///
+/// # Errors
+/// No such image; its blobs are missing; the registry refuses.
+pub async fn push(engine: &Engine, arguments: &PushArguments) -> Result<(), BuildError> {
+    let image = find(engine, &arguments.image)?;
+    let (events, finish) = progress::start(arguments.progress);
+    let pushed = engine.push(&image, arguments.destination.as_deref(), &events).await;
+    drop(finish);
+    println!("{}", pushed?);
+    Ok(())
 }
 
 /// Removes names.
