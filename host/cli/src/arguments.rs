@@ -236,7 +236,7 @@ pub struct BuildArguments {
     /// Say which frontend would read the build file, and why; build nothing.
     #[arg(long)]
     pub print_frontend: bool,
-    /// Steps that run at once [default: the number of processors].
+    /// Steps that run at once [default: four for each processor, at least 32].
     #[arg(long, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,
 }

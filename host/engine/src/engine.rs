@@ -1,9 +1,9 @@
 //! `Engine`: the composition root. From a request to an image: choose the frontend, run it, solve its graph, export.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use rhost_frontend::{Embedded, Invocation, Limits, Outcome};
@@ -60,6 +60,30 @@ pub struct Engine {
 struct SnapshotCodec {
     store: Store,
     layers: Arc<Layers>,
+    /// Snapshots that were found whole in this build, with all below them: chains share most of their length.
+    whole: Mutex<HashSet<SnapshotId>>,
+}
+
+impl SnapshotCodec {
+    /// Whether `id` and all below it are there or could be.
+    fn is_whole(&self, id: SnapshotId) -> bool {
+        let (mut seen, mut next) = (Vec::new(), Some(id));
+        while let Some(id) = next.filter(|id| !self.lock().contains(id)) {
+            let Ok(Some(info)) = self.store.record(id) else { return false };
+            // A loop, which damage may have made.
+            if seen.contains(&id) || !self.layers.is_obtainable(&info) {
+                return false;
+            }
+            seen.push(id);
+            next = info.parent;
+        }
+        self.lock().extend(seen);
+        true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<SnapshotId>> {
+        self.whole.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl ResultCodec<Value> for SnapshotCodec {
@@ -76,8 +100,7 @@ impl ResultCodec<Value> for SnapshotCodec {
 
     fn decode(&self, bytes: &[u8]) -> Option<Value> {
         let id = SnapshotId(i64::from_le_bytes(bytes.try_into().ok()?));
-        let records = self.store.records(id).ok()??;
-        records.iter().all(|info| self.layers.is_obtainable(info)).then_some(Value::Snapshot(id))
+        self.is_whole(id).then_some(Value::Snapshot(id))
     }
 }
 
@@ -212,7 +235,10 @@ impl Engine {
     }
 
     fn cache(&self, layers: Arc<Layers>) -> Arc<DurableCache<SnapshotCodec>> {
-        Arc::new(DurableCache::new(self.store.clone(), SnapshotCodec { store: self.store.clone(), layers }))
+        Arc::new(DurableCache::new(
+            self.store.clone(),
+            SnapshotCodec { store: self.store.clone(), layers, whole: Mutex::default() },
+        ))
     }
 
     /// The build file's name and text, and a directory to keep while the build runs where the text came from stdin.

@@ -126,7 +126,9 @@ impl Exporter {
                 wrong(&format!("build argument SOURCE_DATE_EPOCH={text}: wanted seconds since 1970; other forms are not supported yet"))
             })?),
         };
-        let jobs = NonZeroUsize::new(request.jobs).unwrap_or(NonZeroUsize::MIN);
+        // Packing computes all the time: more threads than processors bring nothing.
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = NonZeroUsize::new(request.jobs.min(processors)).unwrap_or(NonZeroUsize::MIN);
         Ok(Self { store: store.clone(), outputs, tags: tags.map_err(|e| wrong(&e))?, epoch, jobs })
     }
 
@@ -217,7 +219,10 @@ impl Exporter {
                         let descriptor = stored(&built)?;
                         let texts = store_names(&names, image, built.descriptor.digest);
                         for name in &texts {
-                            self.store.tag(name, &descriptor)?;
+                            // Nothing is written by a build that changes nothing.
+                            if self.store.image(name)?.is_none_or(|record| record.descriptor != descriptor) {
+                                self.store.tag(name, &descriptor)?;
+                            }
                         }
                         exported.names.extend(texts);
                     }

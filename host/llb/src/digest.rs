@@ -40,6 +40,13 @@ impl Digest {
         hex::encode(self.0)
     }
 
+    /// The text form, without an allocation.
+    pub fn text(&self) -> [u8; 71] {
+        let mut text = *b"sha256:0000000000000000000000000000000000000000000000000000000000000000";
+        hex::encode_to_slice(self.0, &mut text[7..]).expect("64 digits for 32 bytes");
+        text
+    }
+
     /// The first 12 hex digits, for people.
     pub fn short(&self) -> String {
         hex::encode(&self.0[..6])
@@ -48,10 +55,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut buffer = [0u8; 64];
-        hex::encode_to_slice(self.0, &mut buffer).expect("64 digits for 32 bytes");
-        f.write_str("sha256:")?;
-        f.write_str(std::str::from_utf8(&buffer).expect("hex is ASCII"))
+        f.write_str(std::str::from_utf8(&self.text()).expect("hex is ASCII"))
     }
 }
 

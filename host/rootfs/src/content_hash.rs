@@ -12,7 +12,8 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::copy_entry::open_path;
 use crate::glob::{glob_match, has_wildcard, split_wildcard, validate};
-use crate::path::{base, dir, join, os, owned};
+use crate::path::{base, dir, os, owned};
+use crate::read_ahead;
 use crate::root::{Last, stat_fd};
 use crate::tree::{Inner, Node};
 use crate::{Error, Kind, MatchInfo, Owner, PatternMatcher, Result, Stat, xattr};
@@ -32,11 +33,9 @@ pub struct ChecksumOptions {
     pub required: Vec<String>,
 }
 
-/// What identifies the bytes and metadata of a file without reading it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// What identifies the bytes and metadata of a file without reading it. Its path is no part of it, for it is no part of its digest either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileIdentity {
-    /// Path inside the context.
-    pub path: Vec<u8>,
     /// Device.
     pub dev: u64,
     /// Inode.
@@ -51,15 +50,8 @@ pub struct FileIdentity {
 
 impl FileIdentity {
     /// Identity of a file of a context.
-    pub fn new(path: &[u8], stat: &Stat) -> Self {
-        Self {
-            path: path.to_vec(),
-            dev: stat.dev,
-            ino: stat.ino,
-            size: stat.size,
-            mtime: stat.mtime,
-            ctime: stat.ctime,
-        }
+    pub fn new(stat: &Stat) -> Self {
+        Self { dev: stat.dev, ino: stat.ino, size: stat.size, mtime: stat.mtime, ctime: stat.ctime }
     }
 }
 
@@ -93,7 +85,7 @@ pub(crate) fn checksum(tree: &Inner, top: &mut Node, path: &[u8], options: &Chec
                 let rest = item.path.strip_prefix(prefix.as_slice()).unwrap_or(&item.path);
                 let key: Vec<u8> = rest.iter().map(|b| if *b == b'/' { 0 } else { *b }).collect();
                 hasher.update(if key.is_empty() { vec![0] } else { key });
-                hasher.update(item.digest.to_string());
+                hasher.update(item.digest.text());
             }
             Ok(hasher.finish())
         }
@@ -103,7 +95,10 @@ pub(crate) fn checksum(tree: &Inner, top: &mut Node, path: &[u8], options: &Chec
 fn plain(tree: &Inner, top: &mut Node, path: &[u8], last: Last) -> Result<Digest> {
     let resolved = tree.resolve(top, path, last)?;
     match tree.lookup(top, &resolved)? {
-        Some(node) => whole(tree, node, &resolved),
+        Some(node) => {
+            read_ahead::below(tree, node, &resolved)?;
+            whole(tree, node, &resolved)
+        }
         None => Err(Error::NotFound { path: owned(path) }),
     }
 }
@@ -118,16 +113,21 @@ fn whole(tree: &Inner, node: &mut Node, path: &[u8]) -> Result<Digest> {
     }
     let mut hasher = Hasher::new();
     hasher.update([0]);
-    hasher.update(own(tree, node, path)?.to_string());
+    hasher.update(own(tree, node, path)?.text());
     for (name, child) in tree.children(node, path)? {
-        let digest = whole(tree, child, &join(path, name))?;
+        let digest = whole(tree, child, &child_path(path, name))?;
         hasher.update([0]);
         hasher.update(name);
-        hasher.update(digest.to_string());
+        hasher.update(digest.text());
     }
     let digest = hasher.finish();
     node.whole = Some(digest);
     Ok(digest)
+}
+
+/// `name` in `path`, which is clean.
+pub(crate) fn child_path(path: &[u8], name: &[u8]) -> Vec<u8> {
+    if path == b"/" { [path, name].concat() } else { [path, b"/", name].concat() }
 }
 
 /// Digest of a file, or of a directory's own metadata.
@@ -140,7 +140,7 @@ fn own(tree: &Inner, node: &mut Node, path: &[u8]) -> Result<Digest> {
         (None, _) | (_, None) => Digest::of(b""),
         (Some(stat), Some(root)) => {
             let cache = tree.cache.as_ref().filter(|_| stat.is_file() && stat.size > 0);
-            let identity = FileIdentity::new(path, stat);
+            let identity = FileIdentity::new(stat);
             match cache.and_then(|c| c.get(&identity)) {
                 Some(digest) => digest,
                 None => {
@@ -160,7 +160,7 @@ fn own(tree: &Inner, node: &mut Node, path: &[u8]) -> Result<Digest> {
     Ok(digest)
 }
 
-fn read_digest(
+pub(crate) fn read_digest(
     parent: std::os::fd::BorrowedFd<'_>,
     name: &[u8],
     stat: &Stat,
@@ -267,6 +267,9 @@ fn included(tree: &Inner, top: &mut Node, path: &[u8], options: &ChecksumOptions
         parents: Vec::new(),
     };
     if let Some(node) = tree.lookup(top, &resolved)? {
+        if selection.takes_everything() {
+            read_ahead::below(tree, node, &resolved)?;
+        }
         let none = (MatchInfo::default(), MatchInfo::default());
         selection.visit(node, &resolved, &prefix, None, &none)?;
     }
@@ -279,6 +282,10 @@ fn included(tree: &Inner, top: &mut Node, path: &[u8], options: &ChecksumOptions
 }
 
 impl Selection<'_> {
+    fn takes_everything(&self) -> bool {
+        !self.wildcard && self.include.is_none() && self.exclude.is_none()
+    }
+
     /// `path` is where the node is, `name` how it is called in the answer; `matched` the directory that the pattern matched above it.
     fn visit(
         &mut self,
@@ -298,7 +305,7 @@ impl Selection<'_> {
         }
         // Relative to what matched, or to the path asked for.
         let from = matched.as_deref().unwrap_or(self.pattern);
-        let candidate = name.strip_prefix(from).map(|r| r.strip_prefix(b"/").unwrap_or(r)).unwrap_or(name).to_vec();
+        let candidate = name.strip_prefix(from).map(|r| r.strip_prefix(b"/").unwrap_or(r)).unwrap_or(name);
         let is_dir = node.is_dir();
         // The root as a whole is asked for as "/": its own metadata is left out.
         if is_dir && name.is_empty() && self.pattern.is_empty() {
@@ -306,11 +313,11 @@ impl Selection<'_> {
         }
         let (mut wanted, mut info) = (true, (MatchInfo::default(), MatchInfo::default()));
         if let Some(matcher) = &self.include {
-            (wanted, info.0) = matcher.matches_below(&candidate, &parent.0);
+            (wanted, info.0) = matcher.matches_below(candidate, &parent.0);
         }
         if wanted {
             if let Some(matcher) = &self.exclude {
-                let (hit, exclude) = matcher.matches_below(&candidate, &parent.1);
+                let (hit, exclude) = matcher.matches_below(candidate, &parent.1);
                 info.1 = exclude;
                 wanted = !hit;
             }
@@ -319,16 +326,16 @@ impl Selection<'_> {
             return Ok(());
         }
         let follow = self.parents.is_empty() && self.follow_links && node.is_symlink();
-        let item = Item { path: name.to_vec(), digest: own(self.tree, node, path)?, follow };
+        let digest = own(self.tree, node, path)?;
         if wanted {
             for (parent, told) in self.parents.iter_mut().filter(|(_, told)| !told) {
                 *told = true;
                 self.found.push(Item { path: parent.path.clone(), digest: parent.digest, follow: false });
             }
-            self.found.push(Item { path: item.path.clone(), digest: item.digest, follow });
+            self.found.push(Item { path: name.to_vec(), digest, follow });
         }
         if is_dir {
-            self.parents.push((item, wanted));
+            self.parents.push((Item { path: name.to_vec(), digest, follow }, wanted));
             self.below(node, path, name, matched, &info)?;
             self.parents.pop();
         }
@@ -348,7 +355,7 @@ impl Selection<'_> {
         }
         let tree = self.tree;
         for (child_name, child) in tree.children(node, path)? {
-            let child_path = join(path, child_name);
+            let child_path = child_path(path, child_name);
             let shown = [name, b"/", child_name].concat();
             self.visit(child, &child_path, &shown, matched.as_deref(), info)?;
         }

@@ -9,13 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rhost_llb::Digest;
 
 use crate::content_hash;
+use crate::listing::{MAX_TREE_DEPTH, list};
 use crate::path::{anchor, bytes, join, owned};
 use crate::root::{self, Last, stat_fd, try_stat_at};
-use crate::walk::visit;
+use crate::walk::patterns;
 use crate::{ChecksumOptions, DigestCache, Error, Filter, Owner, Result, Root, Stat};
-
-/// Deepest nesting of a tree; digests are computed recursively.
-const MAX_TREE_DEPTH: usize = 500;
 
 /// A view of a directory: which files take part, who owns them, what they hash to. Cheap to clone, shared between threads.
 #[derive(Clone)]
@@ -76,19 +74,9 @@ impl Tree {
     /// # Errors
     /// A broken pattern, or a directory that takes part and cannot be read.
     pub fn of_context(root: Root, filter: &Filter, cache: Option<Arc<dyn DigestCache>>) -> Result<Self> {
-        let mut top = Node { children: Some(BTreeMap::new()), ..Node::default() };
-        let mut failed = None;
-        visit(&root, filter, |path, stat| {
-            if failed.is_none() {
-                failed = insert(&mut top, &root, path, stat).err();
-            }
-        })?;
-        match failed {
-            Some(error) => Err(error),
-            None => {
-                Ok(Self { inner: Arc::new(Inner { root: Some(root), is_context: true, cache, top: Mutex::new(top) }) })
-            }
-        }
+        let children = list(&root, &patterns(&root, filter)?)?;
+        let top = Node { children: Some(children), ..Node::default() };
+        Ok(Self { inner: Arc::new(Inner { root: Some(root), is_context: true, cache, top: Mutex::new(top) }) })
     }
 
     /// The empty tree, `FROM scratch`: its `/` hashes to the digest of nothing, and there is nothing else.
@@ -204,7 +192,7 @@ impl Inner {
             }
             let Some(next) = self.children(node, &at)?.get_mut(part) else { return Ok(None) };
             node = next;
-            at = join(&at, part);
+            at = content_hash::child_path(&at, part);
         }
         Ok(Some(node))
     }
@@ -237,24 +225,4 @@ impl Inner {
         }
         Ok(current)
     }
-}
-
-/// Adds a file of a context; its parents were told before it.
-fn insert(top: &mut Node, root: &Root, path: &[u8], stat: &Stat) -> Result<()> {
-    let too_deep = || Error::TooDeep { path: owned(path), limit: MAX_TREE_DEPTH };
-    let parts: Vec<&[u8]> = path.split(|b| *b == b'/').collect();
-    if parts.len() > MAX_TREE_DEPTH {
-        return Err(too_deep());
-    }
-    let Some((name, parents)) = parts.split_last() else { return Ok(()) };
-    let mut node = top;
-    for part in parents {
-        node = node.children.get_or_insert_default().entry(part.to_vec()).or_default();
-    }
-    let link = if stat.is_symlink() { bytes(&root.read_link(owned(&join(b"/", path)))?).to_vec() } else { Vec::new() };
-    let children = stat.is_dir().then(BTreeMap::new);
-    node.children
-        .get_or_insert_default()
-        .insert(name.to_vec(), Node { stat: Some(stat.clone()), link, children, own: None, whole: None });
-    Ok(())
 }

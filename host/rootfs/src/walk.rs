@@ -1,16 +1,14 @@
 //! Which files of a context take part: include, exclude and followed paths, with the meaning that BuildKit's client gives them when it uploads
-//! a context (spec A.2 `local.*`, F.2).
-//!
-//! A directory that does not match is listed only where something below it could, and appears only when something below it did.
-use std::collections::BTreeSet;
-use std::os::fd::OwnedFd;
+//! a context (spec A.2 `local.*`, F.2). `listing` does the listing.
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use crate::file_ops::MAX_DEPTH;
 use crate::glob::{glob_match, has_wildcard};
+use crate::listing::{Patterns, list};
 use crate::path::{anchor, base, clean, dir, join, owned, relative};
-use crate::root::{self, Last, try_stat_at};
-use crate::{Error, Kind, MatchInfo, PatternMatcher, Result, Root, Stat};
+use crate::root::Last;
+use crate::tree::Node;
+use crate::{Kind, PatternMatcher, Result, Root, Stat};
 
 /// Which files of a directory take part: the `local.*` attributes of spec A.2, with the same meaning as in BuildKit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -38,109 +36,31 @@ pub struct Entry {
 /// A broken pattern, or a directory that takes part and cannot be read.
 pub fn walk(root: &Root, filter: &Filter) -> Result<Vec<Entry>> {
     let mut found = Vec::new();
-    visit(root, filter, |path, stat| {
-        found.push(Entry { path: owned(path), stat: stat.clone() });
-    })?;
+    flatten(list(root, &patterns(root, filter)?)?, &[], &mut found);
     Ok(found)
 }
 
-struct Level {
-    fd: OwnedFd,
-    path: Vec<u8>,
-    stat: Option<Stat>,
-    told: bool,
-    todo: Vec<Vec<u8>>,
-    include: MatchInfo,
-    exclude: MatchInfo,
-}
-
-pub(crate) fn visit(root: &Root, filter: &Filter, mut tell: impl FnMut(&[u8], &Stat)) -> Result<()> {
-    let include = Matcher::new(&include_patterns(root, filter)?, false)?;
-    let exclude = Matcher::new(&filter.exclude, true)?;
-    let fd = root.open_dir(b"/")?;
-    let todo = reversed(root::names(&fd, &owned(b"/"))?);
-    let (none, nothing) = (MatchInfo::default(), MatchInfo::default());
-    let mut levels =
-        vec![Level { fd, path: Vec::new(), stat: None, told: true, todo, include: none, exclude: nothing }];
-    while let Some(level) = levels.last_mut() {
-        let Some(name) = level.todo.pop() else {
-            levels.pop();
-            continue;
-        };
-        let path = if level.path.is_empty() { name.clone() } else { join(&level.path, &name) };
-        let shown = owned(&path);
-        let Some(stat) = try_stat_at(&level.fd, &name, &shown)? else { continue };
-        let mut skip = false;
-        let (mut include_info, mut exclude_info) = (MatchInfo::default(), MatchInfo::default());
-        if let Some(matcher) = &include {
-            let (hit, info) = matcher.patterns.matches_below(&path, &level.include);
-            include_info = info;
-            if !hit {
-                if stat.is_dir() && !matcher.could_match_below(&path) {
-                    continue;
-                }
-                skip = true;
-            }
+fn flatten(nodes: BTreeMap<Vec<u8>, Node>, parent: &[u8], found: &mut Vec<Entry>) {
+    for (name, node) in nodes {
+        let path = if parent.is_empty() { name } else { [parent, b"/", &name].concat() };
+        if let Some(stat) = node.stat {
+            found.push(Entry { path: owned(&path), stat });
         }
-        if let Some(matcher) = &exclude {
-            let (hit, info) = matcher.patterns.matches_below(&path, &level.exclude);
-            exclude_info = info;
-            if hit {
-                if stat.is_dir() && !matcher.could_match_below(&path) {
-                    continue;
-                }
-                skip = true;
-            }
-        }
-        if skip && !stat.is_dir() {
-            continue;
-        }
-        if !skip {
-            for parent in levels.iter_mut().filter(|l| !l.told) {
-                parent.told = true;
-                if let Some(stat) = &parent.stat {
-                    tell(&parent.path, stat);
-                }
-            }
-            tell(&path, &stat);
-        }
-        if stat.is_dir() {
-            if levels.len() >= MAX_DEPTH {
-                return Err(Error::TooDeep { path: shown, limit: MAX_DEPTH });
-            }
-            let opened = root::open_subdir(&levels[levels.len() - 1].fd, &name, &shown);
-            let fd = match opened {
-                Ok(fd) => fd,
-                // Gone meanwhile, or not to be read and not wanted either.
-                Err(error) if error.is_not_found() => continue,
-                Err(Error::Io { source, .. }) if skip && source.kind() == std::io::ErrorKind::PermissionDenied => {
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            let todo = reversed(root::names(&fd, &shown)?);
-            levels.push(Level {
-                fd,
-                path,
-                stat: Some(stat),
-                told: !skip,
-                todo,
-                include: include_info,
-                exclude: exclude_info,
-            });
-        }
+        flatten(node.children.unwrap_or_default(), &path, found);
     }
-    Ok(())
 }
 
-fn reversed(mut names: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
-    names.reverse();
-    names
+/// `filter` compiled; the paths that it follows are looked up in `root`.
+pub(crate) fn patterns(root: &Root, filter: &Filter) -> Result<Patterns> {
+    Ok(Patterns {
+        include: Matcher::new(&include_patterns(root, filter)?, false)?,
+        exclude: Matcher::new(&filter.exclude, true)?,
+    })
 }
 
 /// Patterns, and whether a directory that they do not select can be passed over without a look inside.
-struct Matcher {
-    patterns: PatternMatcher,
+pub(crate) struct Matcher {
+    pub(crate) patterns: PatternMatcher,
     /// Literal beginnings of those that select something, each ending in `/`; `None` when one has wildcards and could match anywhere.
     literals: Option<Vec<Vec<u8>>>,
 }
@@ -167,7 +87,7 @@ impl Matcher {
         Ok(Some(Self { patterns, literals }))
     }
 
-    fn could_match_below(&self, dir: &[u8]) -> bool {
+    pub(crate) fn could_match_below(&self, dir: &[u8]) -> bool {
         let Some(literals) = &self.literals else { return true };
         let below = [dir, b"/"].concat();
         literals.iter().any(|l| l.starts_with(&below))

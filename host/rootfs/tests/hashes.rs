@@ -150,3 +150,24 @@ fn remembered_digests_are_used_until_the_file_changes() {
     file(tmp.path(), "foo", "data2 is longer");
     assert_ne!(sum().to_string(), CONTEXT);
 }
+
+#[test]
+fn many_files_hash_to_what_each_of_them_does() {
+    let (tmp, root) = dir();
+    for at in 0..300 {
+        file(tmp.path(), &format!("d{}/e{}/f{at}", at % 20, at % 3), &"x".repeat(at));
+    }
+    link(tmp.path(), "d1", "alias");
+    let open = || Tree::of_context(root.clone(), &Filter::default(), None).unwrap();
+    let at_once = open().checksum("/", &follow()).unwrap();
+    let (one_by_one, wild) = (open(), ChecksumOptions { wildcard: true, ..ChecksumOptions::default() });
+    for entry in one_by_one.entries().unwrap() {
+        one_by_one.checksum(entry.path.to_str().unwrap(), &ChecksumOptions::default()).unwrap();
+    }
+    assert_eq!(one_by_one.entries().unwrap().len(), 20 + 60 + 300 + 1);
+    assert_eq!(one_by_one.checksum("/", &follow()).unwrap(), at_once);
+    assert_eq!(one_by_one.checksum("/", &wild).unwrap(), open().checksum("/", &wild).unwrap());
+    let few = Filter { exclude: vec!["d*".into(), "!d3/e0".into()], ..Filter::default() };
+    let few = Tree::of_context(root, &few, None).unwrap().entries().unwrap();
+    assert_eq!(few.len(), 1 + 1 + 5 + 1, "alias, d3, e0 and what is in it: {few:?}");
+}

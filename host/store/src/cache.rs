@@ -2,11 +2,7 @@
 //!
 //! The store does not know what a result is: a [`ResultCodec`] of the caller turns it into bytes and back, and says by `None` that
 //! what the bytes name is no longer there. Such a record is dropped. Every failure is a miss, said in the log.
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use rhost_llb::Digest;
-use rhost_rootfs::{DigestCache, FileIdentity};
 use rhost_solver::{CacheStore, Link};
 
 use crate::db::LinkRow;
@@ -21,9 +17,6 @@ pub trait ResultCodec<T>: Send + Sync {
     /// The result that `bytes` name, if everything it needs is still there. Must be quick: looks, does not fetch.
     fn decode(&self, bytes: &[u8]) -> Option<T>;
 }
-
-/// Nanoseconds after which a file that has not changed counts as settled.
-const SETTLED: i64 = 2_000_000_000;
 
 /// Cache records on disk.
 pub struct DurableCache<C> {
@@ -82,74 +75,4 @@ impl Store {
     pub fn fact(&self, kind: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
         self.inner.db.fact(kind, key)
     }
-
-    /// Digests of the files of one context directory, remembered between builds. `context` tells contexts apart (its absolute path).
-    /// Reads all of them at once; what was new is written when the answer is dropped, or by [`ContextDigests::save`].
-    pub fn context_digests(&self, context: &str) -> ContextDigests {
-        let kind = format!("context {context}");
-        let known = or_miss("read file digests", self.inner.db.facts(&kind)).unwrap_or_default();
-        let known = known
-            .into_iter()
-            .filter_map(|(path, value)| {
-                let (identity, digest) = value.split_at_checked(32)?;
-                Some((path, (Digest::from_raw(identity.try_into().ok()?), Digest::from_raw(digest.try_into().ok()?))))
-            })
-            .collect();
-        ContextDigests { store: self.clone(), kind, files: Mutex::new(Files { known, fresh: Vec::new() }) }
-    }
-}
-
-/// A [`DigestCache`] in the records. A file whose change time is less than two seconds old is not remembered: it could change
-/// again within one tick of the clock.
-pub struct ContextDigests {
-    store: Store,
-    kind: String,
-    files: Mutex<Files>,
-}
-
-struct Files {
-    /// Path to (identity, digest).
-    known: HashMap<Vec<u8>, (Digest, Digest)>,
-    fresh: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl ContextDigests {
-    /// Writes what was added since.
-    pub fn save(&self) {
-        let fresh = std::mem::take(&mut self.files.lock().unwrap_or_else(PoisonError::into_inner).fresh);
-        if !fresh.is_empty() {
-            or_miss("write file digests", self.store.inner.db.set_facts(&self.kind, &fresh));
-        }
-    }
-}
-
-impl Drop for ContextDigests {
-    fn drop(&mut self) {
-        self.save();
-    }
-}
-
-impl DigestCache for ContextDigests {
-    fn get(&self, file: &FileIdentity) -> Option<Digest> {
-        let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        let (identity, digest) = files.known.get(&file.path)?;
-        (*identity == identity_of(file)).then_some(*digest)
-    }
-
-    fn put(&self, file: &FileIdentity, digest: Digest) {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        let now = (now.tv_sec as i64).saturating_mul(1_000_000_000);
-        if now.saturating_sub(file.ctime.max(file.mtime)) < SETTLED {
-            return;
-        }
-        let identity = identity_of(file);
-        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-        files.known.insert(file.path.clone(), (identity, digest));
-        files.fresh.push((file.path.clone(), [*identity.as_raw(), *digest.as_raw()].concat()));
-    }
-}
-
-fn identity_of(file: &FileIdentity) -> Digest {
-    let FileIdentity { path: _, dev, ino, size, mtime, ctime } = file;
-    Digest::of(format!("{dev} {ino} {size} {mtime} {ctime}"))
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use oci_spec::image::Descriptor;
 use rhost_llb::{BlobDigest, ChainId, DiffId, Digest};
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 use rustix::fs::{FlockOperation, flock};
 
@@ -282,14 +283,6 @@ impl Db {
         })
     }
 
-    pub(crate) fn facts(&self, kind: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        self.run(|c| {
-            c.prepare_cached("SELECT key, value FROM facts WHERE kind = ?1")?
-                .query_map([kind], |r| Ok((r.get(0)?, r.get(1)?)))?
-                .collect()
-        })
-    }
-
     pub(crate) fn set_facts(&self, kind: &str, facts: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
         self.write(|t| {
             let mut insert =
@@ -345,11 +338,27 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     connection.set_prepared_statement_cache_capacity(64);
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    transaction.execute_batch(SCHEMA)?;
-    transaction.commit()?;
+    // Plans do not depend on the values bound: else SQLite prepares a statement anew each time it is run.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    let made: i32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if made != SCHEMA_MARK {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_MARK)?;
+        transaction.commit()?;
+    }
     Ok(connection)
 }
+
+/// Stands in a file that has all of [`SCHEMA`], so that it is not read and checked at each start: FNV-1a of its text, kept positive and not 0.
+const SCHEMA_MARK: i32 = {
+    let (text, mut hash, mut at) = (SCHEMA.as_bytes(), 0x811c_9dc5_u32, 0);
+    while at < text.len() {
+        hash = (hash ^ text[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    (hash & 0x7fff_fffe) as i32 + 1
+};
 
 fn open_or_rebuild(root: &Path) -> Result<Connection> {
     let path = root.join(FILE);

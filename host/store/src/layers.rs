@@ -22,6 +22,11 @@ impl Store {
         self.inner.db.chain(id, snapshots_dir(self.options().overlay))
     }
 
+    /// The record of `id` alone, whether or not its directory is there.
+    pub fn record(&self, id: SnapshotId) -> Result<Option<SnapshotInfo>> {
+        self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))
+    }
+
     /// A snapshot that has the layers of `layers` (bottom first, each taken without what is below it) on top of `parent`. Nothing is copied;
     /// the same question has the same answer.
     ///

@@ -25,7 +25,8 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<(), Build
         outputs: arguments.output,
         push: arguments.push,
         load: arguments.load,
-        jobs: arguments.jobs.map_or(processors, usize::from),
+        // Steps wait for networks and disks more than they compute; BuildKit bounds them not at all.
+        jobs: arguments.jobs.map_or((4 * processors).max(32), usize::from),
     };
     if arguments.print_frontend {
         let chosen = engine.choose_frontend(&request.graph)?;
