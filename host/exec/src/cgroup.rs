@@ -17,6 +17,7 @@ struct Place {
     directory: PathBuf,
     /// Where the supervisor came from.
     home: PathBuf,
+    unified: bool,
 }
 
 /// A hierarchy that is mounted.
@@ -34,8 +35,7 @@ impl Cgroup {
     pub fn enter(step: &Step, warn: impl Fn(String)) -> Self {
         let mut places = Vec::new();
         if step.resources != Resources::default() || !step.cgroup_parent.is_empty() {
-            let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-            let hierarchies = hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"));
+            let hierarchies = own_hierarchies();
             let settings = if hierarchies.iter().any(|h| h.controllers.iter().any(|c| c == "memory" || c == "cpu")) {
                 version1(&step.resources)
             } else {
@@ -67,6 +67,11 @@ impl Cgroup {
             }
         }
         Self { places }
+    }
+
+    /// The step's directory in the unified hierarchy.
+    pub fn unified(&self) -> Option<&Path> {
+        self.places.iter().find(|place| place.unified).map(|place| place.directory.as_path())
     }
 
     /// The supervisor goes back where it came from.
@@ -108,7 +113,7 @@ fn place(hierarchy: &Hierarchy, step: &Step, controller: &str, files: &[(&str, S
         }
     }
     match files.iter().try_for_each(write) {
-        Ok(()) => Ok(Place { directory, home }),
+        Ok(()) => Ok(Place { directory, home, unified: hierarchy.controllers.is_empty() }),
         Err(error) => {
             let _ = fs::remove_dir(&directory);
             Err(error)
@@ -166,6 +171,17 @@ fn with_cpuset(r: &Resources, mut settings: Settings) -> Settings {
         settings.push(("cpuset", set));
     }
     settings
+}
+
+fn own_hierarchies() -> Vec<Hierarchy> {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    hierarchies(&read("/proc/self/mountinfo"), &read("/proc/self/cgroup"))
+}
+
+/// Where this process is in the unified hierarchy.
+pub fn unified_directory() -> Option<PathBuf> {
+    let found = own_hierarchies().into_iter().find(|hierarchy| hierarchy.controllers.is_empty())?;
+    Some(found.mount.join(found.own.trim_start_matches('/')))
 }
 
 fn hierarchies(mountinfo: &str, cgroups: &str) -> Vec<Hierarchy> {

@@ -9,8 +9,9 @@ use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, UnmountFlags};
 
+use crate::devices::Nodes;
 use crate::error::{ExecError, Result};
-use crate::step::{Access, Mount, MountSource, Network, ResolvConf, Security, Step};
+use crate::step::{Access, Mount, MountSource, Network, ResolvConf, Step};
 use crate::stubs::{self, Kind};
 use crate::system_mounts::{new_filesystem, put, set_read_only};
 use crate::user::{self, Identity};
@@ -38,14 +39,14 @@ impl Teller<'_> {
 }
 
 /// Becomes the step's program. Returns only when that failed.
-pub fn enter(step: &Step, filter: &[libc::sock_filter], teller: Teller<'_>) -> ExecError {
-    match assemble(step, teller) {
+pub fn enter(step: &Step, nodes: Nodes, filter: &[libc::sock_filter], teller: Teller<'_>) -> ExecError {
+    match assemble(step, nodes, teller) {
         Ok(identity) => launch::program(step, &identity, filter, teller),
         Err(error) => error,
     }
 }
 
-fn assemble(step: &Step, teller: Teller<'_>) -> Result<Identity> {
+fn assemble(step: &Step, nodes: Nodes, teller: Teller<'_>) -> Result<Identity> {
     sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _)
         .map_err(|e| ExecError::system("tying to the supervisor", e))?;
     if teller.is_alone() {
@@ -61,10 +62,10 @@ fn assemble(step: &Step, teller: Teller<'_>) -> Result<Identity> {
     if step.network == Network::None {
         sys::loopback_up().map_err(|e| ExecError::system("bringing lo up", e))?;
     }
-    let root = take_root(step).map_err(|e| failed("/", e))?;
+    let root = take_root(nodes).map_err(|e| failed("/", e))?;
     let identity = user::resolve(root.as_fd(), &step.user)?;
     // What is made for these stays in the root, as BuildKit leaves it there.
-    system_mounts::mount(root.as_fd(), step, |_| ())?;
+    system_mounts::mount(root.as_fd(), step, nodes, |_| ())?;
     if step.resolv_conf != ResolvConf::Image {
         let file = generated("files/resolv.conf").map_err(|e| failed("/etc/resolv.conf", e))?;
         place(root.as_fd(), "/etc/resolv.conf", file.as_fd(), Kind::File, teller)?;
@@ -72,7 +73,7 @@ fn assemble(step: &Step, teller: Teller<'_>) -> Result<Identity> {
     let file = generated("files/hosts").map_err(|e| failed("/etc/hosts", e))?;
     place(root.as_fd(), "/etc/hosts", file.as_fd(), Kind::File, teller)?;
     for (index, mount) in step.mounts.iter().enumerate() {
-        place_mount(root.as_fd(), index, mount, step.security, teller)?;
+        place_mount(root.as_fd(), index, mount, nodes, teller)?;
     }
     let cwd = if step.cwd.is_empty() { "/" } else { &step.cwd };
     rustix::process::umask(Mode::from_raw_mode(0o022));
@@ -95,12 +96,12 @@ fn failed(destination: &str, error: impl std::fmt::Display) -> ExecError {
 }
 
 /// Our own copy of the root, on top of the inherited one, which is locked in a nested user namespace.
-fn take_root(step: &Step) -> std::io::Result<OwnedFd> {
+fn take_root(nodes: Nodes) -> std::io::Result<OwnedFd> {
     let open = || openat(CWD, "root", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
     let inherited = open()?;
     let own = trees::clone_of(inherited.as_fd())?;
-    if step.security == Security::Sandbox {
-        sys::mount_setattr(own.as_fd(), libc::MOUNT_ATTR_NODEV, 0, sys::Recursion::Tree)?;
+    if nodes.attributes() != 0 {
+        sys::mount_setattr(own.as_fd(), nodes.attributes(), 0, sys::Recursion::Tree)?;
     }
     put(own.as_fd(), inherited.as_fd())?;
     Ok(open()?)
@@ -114,13 +115,7 @@ fn generated(name: &str) -> rustix::io::Result<OwnedFd> {
     Ok(mount)
 }
 
-fn place_mount(
-    root: BorrowedFd<'_>,
-    index: usize,
-    mount: &Mount,
-    security: Security,
-    teller: Teller<'_>,
-) -> Result<()> {
+fn place_mount(root: BorrowedFd<'_>, index: usize, mount: &Mount, nodes: Nodes, teller: Teller<'_>) -> Result<()> {
     let said = |e: Errno| failed(&mount.destination, e);
     let detached = match &mount.source {
         MountSource::Tree { subpath, .. } => {
@@ -151,12 +146,9 @@ fn place_mount(
             new_filesystem("tmpfs", &options, MountAttrFlags::MOUNT_ATTR_NOSUID).map_err(said)?
         }
     };
-    let mut attributes = 0;
+    let mut attributes = nodes.attributes();
     if mount.access == Access::ReadOnly {
         attributes |= libc::MOUNT_ATTR_RDONLY;
-    }
-    if security == Security::Sandbox {
-        attributes |= libc::MOUNT_ATTR_NODEV;
     }
     if attributes != 0 {
         sys::mount_setattr(detached.as_fd(), attributes, 0, sys::Recursion::Tree)

@@ -11,6 +11,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::cgroup::Cgroup;
 use crate::container::{self, Teller};
+use crate::devices::{Gate, Nodes};
 use crate::error::{ExecError, Result};
 use crate::step::{Network, Security, Step};
 use crate::stubs::{self, Stub};
@@ -76,6 +77,7 @@ fn run(step: &Step, control: &UnixStream) -> Result<i32> {
         let _ = (&*control).write_all(&line(&Report::Warning(text)));
     };
     let cgroup = Cgroup::enter(step, warn);
+    let mut gate = Gate::make(step, cgroup.unified());
     let sockets = trees::prepare(step)?;
     if !sockets.is_empty() {
         let numbers = sockets.iter().map(|(index, _)| *index).collect();
@@ -95,13 +97,25 @@ fn run(step: &Step, control: &UnixStream) -> Result<i32> {
     if step.network == Network::None {
         namespaces |= libc::CLONE_NEWNET;
     }
-    match sys::fork_into(namespaces)
+    let forked = gate.as_ref().and_then(|gate| sys::fork_into_cgroup(namespaces, gate.descriptor()).ok());
+    if forked.is_none()
+        && let Some(gate) = gate.take()
+    {
+        gate.remove();
+    }
+    let nodes = match (&gate, step.security) {
+        (_, Security::Insecure) => Nodes::Open,
+        (Some(_), Security::Sandbox) => Nodes::Gated,
+        (None, Security::Sandbox) => Nodes::Closed,
+    };
+    match forked
+        .map_or_else(|| sys::fork_into(namespaces), Ok)
         .map_err(|e| ExecError::NoPrivilege { reason: format!("cloning the container: {e}") })?
     {
         Forked::Child => {
             drop(ours);
             let teller = Teller(&theirs);
-            teller.say(&Progress::Failed(container::enter(step, &filter, teller)));
+            teller.say(&Progress::Failed(container::enter(step, nodes, &filter, teller)));
             sys::exit_now(127);
         }
         Forked::Parent(pid, pidfd) => {
@@ -111,6 +125,9 @@ fn run(step: &Step, control: &UnixStream) -> Result<i32> {
             let mut watch = Watch { control, signals: signals.as_fd(), pidfd: pidfd.as_fd(), progress: ours, pid };
             let (stubs, outcome) = watch.wait(warn);
             stubs::remove(root.as_fd(), &stubs, step.remove_mount_stubs_recursive);
+            if let Some(gate) = gate {
+                gate.remove();
+            }
             cgroup.remove();
             outcome
         }

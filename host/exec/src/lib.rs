@@ -7,6 +7,7 @@
 //!   ends the container.
 mod cgroup;
 mod container;
+mod devices;
 mod emulation;
 mod error;
 mod init;

@@ -29,6 +29,63 @@ pub fn fork_into(namespaces: libc::c_int) -> Result<Forked> {
     Ok(Forked::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
+/// `fork_into` that starts the child in a cgroup (of the unified hierarchy).
+pub fn fork_into_cgroup(namespaces: libc::c_int, cgroup: BorrowedFd<'_>) -> Result<Forked> {
+    const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+    let mut pidfd: RawFd = -1;
+    // SAFETY: all-zero is a valid `clone_args`.
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = namespaces as u64 | libc::CLONE_PIDFD as u64 | CLONE_INTO_CGROUP;
+    arguments.pidfd = (&raw mut pidfd) as u64;
+    arguments.exit_signal = libc::SIGCHLD as u64;
+    arguments.cgroup = cgroup.as_raw_fd() as u64;
+    // SAFETY: as in `fork_into`; the arguments outlive the call and their size is given.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size_of_val(&arguments)) })?;
+    if pid == 0 {
+        return Ok(Forked::Child);
+    }
+    // SAFETY: the kernel made this descriptor for us (CLONE_PIDFD).
+    Ok(Forked::Parent(pid as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
+}
+
+/// Loads a program (BPF, cgroup-device type) that judges the use of device nodes.
+pub fn load_device_program(code: &[u64]) -> Result<OwnedFd> {
+    const LOAD: libc::c_int = 5;
+    #[repr(C)]
+    struct Load {
+        kind: u32,
+        instructions: u32,
+        code: u64,
+        license: u64,
+        log: [u32; 2],
+        log_buffer: u64,
+        rest: [u32; 2],
+    }
+    let load = Load {
+        kind: 15,
+        instructions: code.len() as u32,
+        code: code.as_ptr() as u64,
+        license: c"".as_ptr() as u64,
+        log: [0; 2],
+        log_buffer: 0,
+        rest: [0; 2],
+    };
+    // SAFETY: the attributes are those of BPF_PROG_LOAD, their size is given, and what they point to outlives the call.
+    let fd = check(unsafe { libc::syscall(libc::SYS_bpf, LOAD, &raw const load, size_of_val(&load)) })?;
+    // SAFETY: the kernel made this descriptor for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Attaches it to a cgroup, beside those that are there: all of them must agree.
+pub fn attach_device_program(cgroup: BorrowedFd<'_>, program: BorrowedFd<'_>) -> Result<()> {
+    const ATTACH: libc::c_int = 8;
+    const CGROUP_DEVICE: u32 = 6;
+    const ALLOW_MULTI: u32 = 2;
+    let attach = [cgroup.as_raw_fd() as u32, program.as_raw_fd() as u32, CGROUP_DEVICE, ALLOW_MULTI];
+    // SAFETY: the attributes are those of BPF_PROG_ATTACH, and their size is given.
+    check(unsafe { libc::syscall(libc::SYS_bpf, ATTACH, attach.as_ptr(), size_of_val(&attach)) }).map(drop)
+}
+
 /// `unshare(2)`.
 pub fn unshare(flags: libc::c_int) -> Result<()> {
     // SAFETY: no pointers; the caller has one thread.

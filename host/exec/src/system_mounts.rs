@@ -1,7 +1,7 @@
 //! What every container has besides its root: /proc, /dev, /sys, and what is hidden or read-only in them.
 //!
-//! Device nodes are bound from the host one by one, as root too: everything else in the container is `nodev`, so a node that a step
-//! makes with CAP_MKNOD cannot be opened, without any device cgroup. Mounted before anything that is the step's own choice.
+//! Device nodes are bound from the host one by one, as root too; what becomes of others is in `devices.rs`. Mounted before anything
+//! that is the step's own choice.
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, openat, openat2};
@@ -11,6 +11,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 
+use crate::devices::Nodes;
 use crate::error::{ExecError, Result};
 use crate::step::{Security, Step};
 use crate::stubs::{self, Kind, Stub};
@@ -43,11 +44,11 @@ const PLAIN: MountAttrFlags =
     MountAttrFlags::MOUNT_ATTR_NOSUID.union(MountAttrFlags::MOUNT_ATTR_NODEV).union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Mounts all of it below `root`.
-pub fn mount(root: BorrowedFd<'_>, step: &Step, mut made: impl FnMut(Stub)) -> Result<()> {
+pub fn mount(root: BorrowedFd<'_>, step: &Step, nodes: Nodes, mut made: impl FnMut(Stub)) -> Result<()> {
     let sandboxed = step.security == Security::Sandbox;
     let proc = new_filesystem("proc", &[], PLAIN).map_err(|e| failed("/proc", e))?;
     attach(root, "proc", &proc, &mut made)?;
-    devices(root, step, &mut made)?;
+    devices(root, step, nodes, &mut made)?;
     system(root, sandboxed, &mut made)?;
     if sandboxed {
         for path in MASKED {
@@ -94,9 +95,9 @@ fn attach(root: BorrowedFd<'_>, name: &str, mount: &OwnedFd, made: &mut impl FnM
     put(mount.as_fd(), target.as_fd()).map_err(said)
 }
 
-fn devices(root: BorrowedFd<'_>, step: &Step, made: &mut impl FnMut(Stub)) -> Result<()> {
+fn devices(root: BorrowedFd<'_>, step: &Step, nodes: Nodes, made: &mut impl FnMut(Stub)) -> Result<()> {
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    if step.security == Security::Sandbox {
+    if nodes == Nodes::Closed {
         attributes |= MountAttrFlags::MOUNT_ATTR_NODEV;
     }
     let dev =
