@@ -51,6 +51,11 @@ pub(crate) fn solve(error: SolveError) -> BuildError {
         Some(OpFailure::Store(_) | OpFailure::Overlay(_)) => BuildError::new(Kind::Store, message),
         Some(OpFailure::Files(files)) if files.is_no_space() => BuildError::new(Kind::Store, message)
             .hint("free some space on the file system that holds the store (--root)"),
+        Some(OpFailure::Exit { code, .. }) => {
+            let mut found = BuildError::new(Kind::Build, message);
+            found.hints.extend(crate::op_error::exit_hint(*code));
+            found
+        }
         Some(OpFailure::NoRunner(reason)) => BuildError::new(Kind::Build, message).hint(reason.hint()),
         _ => BuildError::new(Kind::Build, message),
     };

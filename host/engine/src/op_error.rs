@@ -11,7 +11,7 @@ pub enum OpFailure {
         code: i32,
     },
     /// The command was killed.
-    #[error("process {command:?} did not complete successfully: killed by signal {signal}")]
+    #[error("process {command:?} did not complete successfully: killed by signal {signal} ({})", signal_name(*signal))]
     Signal {
         /// The command as typed.
         command: String,
@@ -90,5 +90,69 @@ pub async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(answer) => answer,
         Err(error) => Err(OpFailure::Worker(error.to_string())),
+    }
+}
+
+/// What shells call a signal.
+pub fn signal_name(signal: i32) -> &'static str {
+    const NAMES: [&str; 31] = [
+        "SIGHUP",
+        "SIGINT",
+        "SIGQUIT",
+        "SIGILL",
+        "SIGTRAP",
+        "SIGABRT",
+        "SIGBUS",
+        "SIGFPE",
+        "SIGKILL",
+        "SIGUSR1",
+        "SIGSEGV",
+        "SIGUSR2",
+        "SIGPIPE",
+        "SIGALRM",
+        "SIGTERM",
+        "SIGSTKFLT",
+        "SIGCHLD",
+        "SIGCONT",
+        "SIGSTOP",
+        "SIGTSTP",
+        "SIGTTIN",
+        "SIGTTOU",
+        "SIGURG",
+        "SIGXCPU",
+        "SIGXFSZ",
+        "SIGVTALRM",
+        "SIGPROF",
+        "SIGWINCH",
+        "SIGIO",
+        "SIGPWR",
+        "SIGSYS",
+    ];
+    usize::try_from(signal - 1).ok().and_then(|at| NAMES.get(at).copied()).unwrap_or("a real-time signal")
+}
+
+/// What an exit code above 128 says: shells answer so for a child that a signal killed.
+pub fn exit_hint(code: i32) -> Option<String> {
+    let signal = code - 128;
+    let why = match signal {
+        9 => "; the kernel does that when memory runs out",
+        11 => "; under emulation it can be a fault of the emulator",
+        31 => "; a system call was refused",
+        1..=64 => "",
+        _ => return None,
+    };
+    Some(format!("exit code {code} is what a shell answers when {} killed its child{why}", signal_name(signal)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signals_have_names() {
+        assert_eq!((signal_name(1), signal_name(9), signal_name(31)), ("SIGHUP", "SIGKILL", "SIGSYS"));
+        assert_eq!((signal_name(0), signal_name(40)), ("a real-time signal", "a real-time signal"));
+        assert_eq!((exit_hint(0), exit_hint(127), exit_hint(128), exit_hint(255)), (None, None, None, None));
+        assert!(exit_hint(137).is_some_and(|hint| hint.contains("SIGKILL") && hint.contains("memory")));
     }
 }

@@ -32,6 +32,9 @@ struct Vertex {
 const PART_SECONDS: f64 = 5.0;
 const PART_SHARE: f64 = 0.05;
 
+/// A line without end is written in pieces of about this many bytes: what a step says must not fill the memory.
+const LONGEST_LINE: usize = 256 << 10;
+
 impl Plain {
     fn vertex(&mut self, digest: VertexDigest) -> &mut Vertex {
         let next = self.vertices.len() + 1;
@@ -108,12 +111,19 @@ impl super::Render for Plain {
                 let state = self.vertex(*vertex);
                 let (number, seconds) = (state.number, seconds(state.started, *at));
                 let partial = &mut state.partial[usize::from(*stream == 2)];
-                partial.extend_from_slice(bytes);
-                let Some(end) = partial.iter().rposition(|b| *b == b'\n') else { return Ok(()) };
-                let rest = partial.split_off(end + 1);
-                let whole = std::mem::replace(partial, rest);
+                let Some(end) = bytes.iter().rposition(|b| *b == b'\n') else {
+                    partial.extend_from_slice(bytes);
+                    if partial.len() >= LONGEST_LINE {
+                        let piece = std::mem::take(partial);
+                        self.turn_to(number, out)?;
+                        write_line(out, number, seconds, &piece)?;
+                    }
+                    return Ok(());
+                };
+                partial.extend_from_slice(&bytes[..end]);
+                let whole = std::mem::replace(partial, bytes[end + 1..].to_vec());
                 self.turn_to(number, out)?;
-                for line in whole[..end].split(|b| *b == b'\n') {
+                for line in whole.split(|b| *b == b'\n') {
                     write_line(out, number, seconds, line)?;
                 }
                 Ok(())
