@@ -3,6 +3,7 @@
 mod build;
 mod concurrent;
 mod dockerfile;
+mod docs;
 mod images;
 mod platforms;
 mod push;
