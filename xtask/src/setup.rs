@@ -27,6 +27,8 @@ pub const TEST_PACKAGES: &[(&str, &str)] = &[
     ("attr", "/usr/bin/setfattr"),
     ("libcap2-bin", "/sbin/setcap"),
     ("apache2-utils", "/usr/bin/htpasswd"),
+    ("openssl", "/usr/bin/openssl"),
+    ("python3", "/usr/bin/python3"),
     ("xz-utils", "/usr/bin/xz"),
     ("zstd", "/usr/bin/zstd"),
 ];

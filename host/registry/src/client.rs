@@ -135,7 +135,13 @@ impl ImageSource for Client {
         let ask = Ask::new(Method::HEAD, image, Access::Pull, format!("manifests/{}", image.manifest_key()))
             .header("accept", ACCEPT)
             .what(format!("{image}"));
-        let answer = self.transport.ask_any(&ask).await?;
+        let answer = match self.transport.ask_any(&ask).await {
+            // An answer to HEAD has no body: only GET tells the reason. And some registries refuse nothing but HEAD.
+            Err(Error::Unauthorised { .. } | Error::Refused { status: 400..=499, .. }) => {
+                return Ok(self.manifest(image).await?.descriptor);
+            }
+            other => other?,
+        };
         let text = |name: &str| answer.headers().get(name).and_then(|v| v.to_str().ok());
         let digest = text("docker-content-digest").and_then(|v| v.parse::<BlobDigest>().ok());
         let size = text("content-length").and_then(|v| v.parse::<u64>().ok());

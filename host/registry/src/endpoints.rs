@@ -138,6 +138,7 @@ impl Transport {
             Err(error @ (Error::Local { .. } | Error::Config(_))) => ControlFlow::Break(Err(error)),
             Err(error) if endpoint.mirror => {
                 tracing::debug!(mirror = %endpoint.host, %error, "mirror passed over");
+                kept.mirrors.push((endpoint.host.clone(), error));
                 ControlFlow::Continue(())
             }
             // It does speak this scheme: the other would only hide the reason. Next time both are tried again.
@@ -146,7 +147,7 @@ impl Transport {
                 ControlFlow::Break(Err(error))
             }
             Err(Error::Unreachable { registry, reason }) => {
-                kept.0.push((endpoint.scheme(), registry, reason));
+                kept.itself.push((endpoint.scheme(), registry, reason));
                 ControlFlow::Continue(())
             }
             Err(error) => ControlFlow::Break(Err(error)),
@@ -167,20 +168,30 @@ impl Transport {
     }
 }
 
-/// Why the registry itself was not reached, by each scheme that was tried.
+/// Why nothing was had: the registry itself by each scheme that was tried, and before it its mirrors.
 #[derive(Default)]
-pub(crate) struct Kept(Vec<(&'static str, String, String)>);
+pub(crate) struct Kept {
+    itself: Vec<(&'static str, String, String)>,
+    mirrors: Vec<(String, Error)>,
+}
 
 impl Kept {
     pub fn error(self) -> Error {
-        let registry = self.0.first().map(|(_, registry, _)| registry.clone()).unwrap_or_default();
-        let reason = match &self.0[..] {
+        let registry = self.itself.first().map(|(_, registry, _)| registry.clone()).unwrap_or_default();
+        let mut reason = match &self.itself[..] {
             [(_, _, reason)] => reason.clone(),
             [(_, _, a), (_, _, b)] if a == b => a.clone(),
             several => {
                 several.iter().map(|(scheme, _, reason)| format!("{scheme}: {reason}")).collect::<Vec<_>>().join("; ")
             }
         };
+        for (mirror, error) in &self.mirrors {
+            match error {
+                Error::NotFound { .. } => reason += &format!("; its mirror `{mirror}` does not have it"),
+                Error::Unreachable { reason: why, .. } => reason += &format!("; nor its mirror `{mirror}`: {why}"),
+                other => reason += &format!("; its mirror `{mirror}`: {other}"),
+            }
+        }
         Error::Unreachable { registry, reason }
     }
 }

@@ -89,3 +89,8 @@ pub fn message(error: &Error) -> &str {
         | Error::Other(text) => text,
     }
 }
+
+/// The README's example is compiled with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

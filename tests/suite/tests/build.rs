@@ -103,7 +103,11 @@ fn wrong_requests_say_what_and_where() {
     write(&host, &[("ctx/Dockerfile", "FROM busybox AS one\n")]);
     told(&["--target", "two", &context], 3, &["two"]);
     write(&host, &[("ctx/Dockerfile", "FROM nothing-of-this-name\n")]);
-    told(&[&context], 5, &["nothing-of-this-name", "cannot reach registry `docker.io`", "Dockerfile:1"]);
+    told(
+        &[&context],
+        5,
+        &["nothing-of-this-name", "cannot reach registry `docker.io`", "does not have it", "Dockerfile:1"],
+    );
     write(&host, &[("ctx/Dockerfile", "FROM busybox\nRUN --mount=type=cache,target=/c true\n")]);
     told(&[&context], 2, &["type=cache", "not supported yet", "Dockerfile:2"]);
 }

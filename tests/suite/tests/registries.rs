@@ -90,7 +90,11 @@ fn a_registry_that_wants_to_know_who_asks() {
         &["refuses access to", "without credentials; log in first (`docker login`)"],
     );
     let Some(stage) = self::stage() else { return };
-    stage.fails(|_| Answer::error(403, "DENIED", "this is not for you"), 5, &["refuses access to", "Forbidden"]);
+    stage.fails(
+        |_| Answer::error(403, "DENIED", "this is not for you"),
+        5,
+        &["refuses access to", "this is not for you"],
+    );
     let locked = Registry::start_with_login().expect("a registry");
     locked.push(&busybox().expect("busybox"), "base:1").expect("pushed");
     let image = locked.name("base:1");

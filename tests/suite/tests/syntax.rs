@@ -69,7 +69,9 @@ impl Stage {
 
     /// How many compiled guests the store holds.
     fn compiled(&self) -> usize {
-        fs::read_dir(self.host.root().join("guests-v1")).map_or(0, |entries| entries.count())
+        let code = |entry: &fs::DirEntry| entry.path().extension().is_some_and(|kind| kind == "code");
+        let entries = fs::read_dir(self.host.root().join("guests-v1"));
+        entries.map_or(0, |entries| entries.flatten().filter(code).count())
     }
 }
 
@@ -246,13 +248,17 @@ fn what_is_no_frontend_in_a_registry_is_refused_by_name() {
         stage.host.run(["frontend", "push", &lines.display().to_string(), &to]).expect("ran").success();
         stage.build(&stage.write(&format!("# syntax={to}\nfrom busybox\n")), &[]).success();
         let cache = stage.host.root().join("guests-v1");
-        let compiled = |name: &str| name.starts_with(&rhost_llb::Digest::of(fs::read(&lines).expect("read")).hex());
+        let hex = rhost_llb::Digest::of(fs::read(&lines).expect("read")).hex();
+        let compiled = |name: &str| name.starts_with(&hex) && name.ends_with(".code");
         let entries = fs::read_dir(cache).expect("cache").map(|entry| entry.expect("entry").path());
         let entry = entries.into_iter().find(|path| compiled(&path.file_name().expect("name").to_string_lossy()));
         let code = fs::read(entry.expect("compiled")).expect("read").split_off(64);
         let to = stage.push_anything(&code, "compiled:1");
         refused(&to, 4, &["precompiled machine code, which is never loaded from outside"]);
     }
+    let shown = stage.host.run(["frontend", "inspect", "--json", "docker/dockerfile:1"]).expect("ran").success();
+    let shown: serde_json::Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!((&shown["name"], &shown["refusal"]), (&"dockerfile (built in)".into(), &serde_json::Value::Null));
     let file = stage.host.write("foreign.wasm", &foreign).expect("written").display().to_string();
     let to = stage.proxy.name("never:1");
     let text = stage.host.run(["frontend", "push", &file, &to]).expect("ran").failure(4);
