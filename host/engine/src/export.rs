@@ -15,7 +15,7 @@ use rhost_frontend::Target;
 use rhost_llb::{BlobDigest, Digest};
 use rhost_registry::Reference;
 use rhost_rootfs::{Below, LayerOptions, Root, write_layer};
-use rhost_store::{BlobRecord, Store};
+use rhost_store::{BlobRecord, SnapshotInfo, Store};
 
 use crate::blame;
 use crate::error::{BuildError, Kind};
@@ -180,6 +180,7 @@ impl Exporter {
                 }
                 if let Value::Snapshot(id) = value {
                     shared.layers.fetch(*id).await?;
+                    shared.layers.bring_below_new(*id).await?;
                 }
             }
             if self.outputs.iter().any(files) {
@@ -347,7 +348,7 @@ impl Exporter {
                 Some(blob) => LayerSource::Blob(blob),
                 None => {
                     let directory = layer.dir.clone();
-                    let below = layer.parent.map(|parent| shared.view(parent)).transpose()?;
+                    let below = below(shared, layer)?;
                     LayerSource::Tar(Box::new(move |out: &mut dyn Write| {
                         let root = Root::open(&directory).map_err(io::Error::other)?;
                         let below = below.as_ref().map_or(Below::Nothing, Below::Tree);
@@ -371,7 +372,7 @@ impl Exporter {
             self.store.link_blob(&blob.diff_id, &BlobRecord { digest: blob.digest, size: blob.size, media_type })?;
         }
         let descriptions = crate::descriptions::of_layers(&result.target.definition, chain.len());
-        let meta = |(layer, description): (&rhost_store::SnapshotInfo, String)| LayerMeta {
+        let meta = |(layer, description): (&SnapshotInfo, String)| LayerMeta {
             created: Timestamp::from_second(layer.created).ok(),
             description,
         };
@@ -431,6 +432,12 @@ fn order(names: &[ImageName], image: &ImageOutput, built: &Assembled, shared: &S
     };
     let targets = names.iter().map(target).collect::<Result<_, _>>()?;
     Ok(PushOrder { root, targets, insecure: image.insecure, homes: shared.layers.homes() })
+}
+
+/// What the layer was written on: not what a merge has put it on, so that its bytes are the same wherever it is.
+fn below(shared: &Shared, layer: &SnapshotInfo) -> Result<Option<Root>, OpFailure> {
+    let parent = shared.layers.written_on(layer.id)?;
+    parent.map(|parent| shared.view(parent)).transpose()
 }
 
 /// How many history entries the image config `config` has; none for what is no config.

@@ -139,6 +139,31 @@ impl Layers {
         self.download(offer, |_| Ok(())).await
     }
 
+    /// The snapshot that the layer of `id` was written on.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn written_on(&self, id: SnapshotId) -> Result<Option<SnapshotId>, OpFailure> {
+        let origin = self.store.origin(id)?;
+        let records = self.store.records(origin)?;
+        Ok(records.and_then(|records| records.first().and_then(|info| info.parent)))
+    }
+
+    /// Brings what the layers of `id` that are no blobs yet were written on: their tars are made against it.
+    ///
+    /// # Errors
+    /// As [`Layers::lay_down`].
+    pub async fn bring_below_new(self: &Arc<Self>, id: SnapshotId) -> Result<(), OpFailure> {
+        let records = self.store.records(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
+        for info in records {
+            let is_blob = info.diff_id.map(|diff_id| self.blobs(&diff_id)).transpose()?.is_some_and(|b| !b.is_empty());
+            if let (false, Some(below)) = (is_blob, self.written_on(info.id)?) {
+                self.lay_down(below).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The source of `offer` is at work again, though it was done when it had recorded its layers.
     fn shift(&self, offer: &Offer) -> Shift<'_> {
         let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);

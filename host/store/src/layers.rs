@@ -46,8 +46,8 @@ impl Store {
         self.inner.db.declare_image(snapshots_dir(self.options().overlay), layers)
     }
 
-    /// The snapshot of an image through which the layer of `id` first came to be; `id` itself for what no image brought. What a layer says
-    /// about files below it (a hard link, a directory it does not describe) is about the layers there.
+    /// The snapshot as which the layer of `id` first came to be: that of an image, else the oldest. What a layer says about files below it (a hard
+    /// link, a removed file, a directory it does not describe) is about the layers there.
     pub fn origin(&self, id: SnapshotId) -> Result<SnapshotId> {
         Ok(self.inner.db.origin(id)?.unwrap_or(id))
     }
@@ -178,7 +178,7 @@ impl Db {
         self.run(|c| {
             c.prepare_cached(
                 "SELECT o.id FROM snapshots s JOIN snapshots o ON o.bucket = s.bucket AND o.name = s.name
-                 WHERE s.id = ?1 AND o.chain IS NOT NULL",
+                 WHERE s.id = ?1 ORDER BY o.chain IS NULL, o.id LIMIT 1",
             )?
             .query_row([id.0], |r| Ok(SnapshotId(r.get(0)?)))
             .optional()
