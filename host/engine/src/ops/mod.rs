@@ -6,6 +6,8 @@ mod image;
 mod local;
 mod merge;
 mod present;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -1,0 +1,332 @@
+//! Graph and file operations on a real store, without images: what LLB says a tree is, found in it.
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+
+use rhost_llb::{
+    Definition, FileAction, FileActionCopy, FileActionKind, FileActionMkDir, FileActionMkFile, FileActionRm, FileChain,
+    FileOp, FileStep, Graph as LlbGraph, GraphBuilder, Input, Limits, Op, OpKind, Platform, SourceOp, SourceScheme,
+    State, VertexOptions,
+};
+use rhost_registry::{Client, ClientOptions, NoCredentials, RegistryConfig};
+use rhost_rootfs::{OverlayXattrs, OwnerPolicy, Tree};
+use rhost_solver::{Edge, Graph, MemoryCache, Solver};
+use rhost_store::{Durability, Store, StoreOptions};
+
+use crate::event::Events;
+use crate::images::Images;
+use crate::layers::Layers;
+use crate::shared::Shared;
+use crate::value::Value;
+
+/// A store, a solver, and a local directory `ctx`.
+struct Room {
+    dir: tempfile::TempDir,
+    shared: Arc<Shared>,
+    solver: Solver<Value>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// `None`, said aloud, where overlays cannot be mounted.
+fn room() -> Option<Room> {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("CI").is_none(), "cannot run here: overlay mounts need root");
+        eprintln!("SKIP: overlay mounts need root");
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let options = StoreOptions { durability: Durability::Fast, overlay: OverlayXattrs::Trusted };
+    let store = Store::open(dir.path().join("store"), options).unwrap();
+    std::fs::create_dir(dir.path().join("ctx")).unwrap();
+    let client = Client::new(RegistryConfig::default(), Arc::new(NoCredentials), ClientOptions::standard()).unwrap();
+    let owners = OwnerPolicy::Exact;
+    let shared = Arc::new(Shared {
+        layers: Arc::new(Layers::new(store.clone(), owners, Events::none())),
+        images: Images::new(store.clone(), client, BTreeMap::new()),
+        store,
+        events: Events::none(),
+        host: Platform::host(),
+        locals: BTreeMap::from([("ctx".into(), dir.path().join("ctx"))]),
+        owners,
+        vertices: Mutex::default(),
+    });
+    let solver = Solver::new(Arc::new(MemoryCache::default()), NonZeroUsize::new(2).unwrap(), drop);
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    Some(Room { dir, shared, solver, runtime })
+}
+
+impl Room {
+    fn solve(&self, definition: &Definition, output: usize) -> Value {
+        let graph = LlbGraph::load(definition, &Limits::HOSTILE).unwrap();
+        let solvable = Graph::new(super::graph(&self.shared, &graph).unwrap()).unwrap();
+        let edge = Edge { vertex: graph.head().vertex, output };
+        self.runtime.block_on(self.solver.solve(&solvable, &[edge])).unwrap().remove(0)
+    }
+
+    fn build(&self, make: impl FnOnce(&mut GraphBuilder) -> Option<State>) -> Value {
+        let mut builder = GraphBuilder::new(Platform::host(), Limits::HOSTILE);
+        let head = make(&mut builder);
+        self.solve(&builder.marshal(head).unwrap(), 0)
+    }
+
+    /// `path = text` of every file, `path/` of every directory without files.
+    fn list(&self, value: &Value) -> Vec<String> {
+        let root = match value {
+            Value::Scratch => return Vec::new(),
+            Value::Snapshot(id) => self.shared.view(*id).unwrap(),
+            Value::Context(_) => panic!("a context is no result"),
+        };
+        let mut found = Vec::new();
+        for entry in Tree::of_root(root.clone()).entries().unwrap() {
+            let path = entry.path.display().to_string();
+            if entry.stat.is_dir() {
+                found.push(format!("{path}/"));
+            } else {
+                let text = root.read(format!("/{path}"), 1000).unwrap();
+                found.push(format!("{path} = {}", String::from_utf8_lossy(&text)));
+            }
+        }
+        found
+    }
+
+    fn layers(&self, value: &Value) -> usize {
+        let Value::Snapshot(id) = value else { return 0 };
+        self.shared.store.chain(*id).unwrap().unwrap().len()
+    }
+
+    fn directories(&self) -> usize {
+        std::fs::read_dir(self.dir.path().join("store/snapshots-v1")).unwrap().count()
+    }
+}
+
+fn mkfile(path: &str, text: &str) -> FileStep {
+    FileStep::MkFile(FileActionMkFile {
+        path: path.into(),
+        mode: 0o644,
+        data: text.to_owned().into(),
+        owner: None,
+        timestamp: 5_000_000_000,
+    })
+}
+
+fn mkdir(path: &str) -> FileStep {
+    FileStep::MkDir(FileActionMkDir {
+        path: path.into(),
+        mode: 0o755,
+        make_parents: true,
+        owner: None,
+        timestamp: 5_000_000_000,
+    })
+}
+
+fn rm(path: &str) -> FileStep {
+    FileStep::Rm(FileActionRm { path: path.into(), allow_not_found: true, allow_wildcard: false })
+}
+
+fn files(builder: &mut GraphBuilder, base: Option<State>, steps: Vec<FileStep>) -> State {
+    builder.file(FileChain { base, steps }, &VertexOptions::default()).unwrap()
+}
+
+#[test]
+fn a_merge_stacks_layers_and_its_deletions_delete() {
+    let Some(room) = room() else { return };
+    let plain = VertexOptions::default();
+    let merged = room.build(|b| {
+        let base = files(b, None, vec![mkdir("/d"), mkfile("/d/a", "1"), mkfile("/d/b", "2")]);
+        let without = files(b, Some(base), vec![rm("/d/a")]);
+        let deletion = b.diff(Some(base), Some(without), &plain).unwrap();
+        let other = files(b, None, vec![mkdir("/d"), mkfile("/d/a", "other"), mkfile("/x", "x")]);
+        b.merge(&[Some(other), deletion], &plain).unwrap()
+    });
+    assert_eq!(room.list(&merged), ["d/", "x = x"]);
+    assert_eq!((room.layers(&merged), room.directories()), (2, 3), "nothing was copied");
+    // What was deleted comes back with a later layer; one tree twice is one directory to the kernel.
+    let again = room.build(|b| {
+        let base = files(b, None, vec![mkdir("/d"), mkfile("/d/a", "1"), mkfile("/d/b", "2")]);
+        let without = files(b, Some(base), vec![rm("/d/a")]);
+        b.merge(&[Some(base), Some(without), Some(base)], &plain).unwrap()
+    });
+    assert_eq!(room.list(&again), ["d/", "d/a = 1", "d/b = 2"]);
+    assert_eq!((room.layers(&again), room.directories()), (4, 3));
+}
+
+#[test]
+fn a_directory_that_was_made_anew_hides_what_it_is_put_on() {
+    let Some(room) = room() else { return };
+    let plain = VertexOptions::default();
+    let merged = room.build(|b| {
+        let base = files(b, None, vec![mkdir("/d"), mkfile("/d/a", "1")]);
+        let anew = files(b, Some(base), vec![rm("/d"), mkdir("/d"), mkfile("/d/new", "n")]);
+        let change = b.diff(Some(base), Some(anew), &plain).unwrap();
+        let other = files(b, None, vec![mkdir("/d"), mkfile("/d/else", "e")]);
+        b.merge(&[Some(other), change], &plain).unwrap()
+    });
+    assert_eq!(room.list(&merged), ["d/", "d/new = n"]);
+}
+
+#[test]
+fn a_diff_of_strangers_is_compared() {
+    let Some(room) = room() else { return };
+    let plain = VertexOptions::default();
+    let both = |b: &mut GraphBuilder| {
+        let lower = files(b, None, vec![mkfile("/same", "s"), mkfile("/a", "1"), mkfile("/gone", "g")]);
+        let upper = files(b, None, vec![mkfile("/same", "s"), mkfile("/a", "2"), mkfile("/new", "n")]);
+        (lower, upper)
+    };
+    let difference = room.build(|b| {
+        let (lower, upper) = both(b);
+        b.diff(Some(lower), Some(upper), &plain).unwrap()
+    });
+    assert_eq!(room.layers(&difference), 1);
+    assert_eq!(room.list(&difference).len(), 3, "a, new, and the mark for gone");
+    let merged = room.build(|b| {
+        let (lower, upper) = both(b);
+        let difference = b.diff(Some(lower), Some(upper), &plain).unwrap();
+        b.merge(&[Some(lower), difference], &plain).unwrap()
+    });
+    assert_eq!(room.list(&merged), ["a = 2", "new = n", "same = s"]);
+    let nothing = room.build(|b| {
+        let (lower, _) = both(b);
+        let emptied = b.diff(Some(lower), None, &plain).unwrap();
+        b.merge(&[Some(lower), emptied], &plain).unwrap()
+    });
+    assert!(room.list(&nothing).is_empty());
+    let itself = room.build(|b| {
+        let (lower, _) = both(b);
+        b.diff(Some(lower), Some(lower), &plain).unwrap()
+    });
+    assert!(matches!(itself, Value::Scratch));
+}
+
+/// A small generator, so that a failure can be told by its seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % sides
+    }
+
+    /// A few changes of a small tree, where files become directories and back.
+    fn steps(&mut self) -> Vec<FileStep> {
+        let mut steps = vec![mkfile(&format!("/seen{}", self.roll(3)), "s")];
+        for _ in 0..self.roll(6) {
+            let name = |dice: &mut Self| ["a", "b", "c"][dice.roll(3) as usize];
+            let (top, sub) = (name(self), name(self));
+            match self.roll(4) {
+                0 => steps.extend([rm(&format!("/{top}")), mkfile(&format!("/{top}"), sub)]),
+                1 => {
+                    steps.extend([rm(&format!("/{top}")), mkdir(&format!("/{top}/{sub}")), mkfile(&format!("/{top}/f"), sub)]);
+                }
+                2 => steps.push(rm(&format!("/{top}"))),
+                _ => steps.push(rm(&format!("/{top}/{sub}"))),
+            }
+        }
+        steps
+    }
+}
+
+#[test]
+fn whatever_was_changed_its_diff_laid_over_the_lower_tree_is_the_upper_one() {
+    let Some(room) = room() else { return };
+    let plain = VertexOptions::default();
+    for seed in 1..40u64 {
+        let strangers = seed % 2 == 0;
+        let graph = |b: &mut GraphBuilder| {
+            let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let lower = files(b, None, dice.steps());
+            let lower = files(b, Some(lower), dice.steps());
+            let upper = files(b, if strangers { None } else { Some(lower) }, dice.steps());
+            (lower, files(b, Some(upper), dice.steps()))
+        };
+        let wanted = room.build(|b| Some(graph(b).1));
+        let merged = room.build(|b| {
+            let (lower, upper) = graph(b);
+            let difference = b.diff(Some(lower), Some(upper), &plain).unwrap();
+            b.merge(&[Some(lower), difference], &plain).unwrap()
+        });
+        assert_eq!(room.list(&merged), room.list(&wanted), "seed {seed}");
+    }
+}
+
+fn action(input: i64, secondary_input: i64, output: i64, kind: FileActionKind) -> FileAction {
+    FileAction { input, secondary_input, output, kind }
+}
+
+fn kind(step: FileStep) -> FileActionKind {
+    match step {
+        FileStep::MkFile(file) => FileActionKind::MkFile(file),
+        FileStep::MkDir(dir) => FileActionKind::MkDir(dir),
+        FileStep::Rm(rm) => FileActionKind::Rm(rm),
+        FileStep::Symlink(link) => FileActionKind::Symlink(link),
+        FileStep::Copy { copy, .. } => FileActionKind::Copy(copy),
+    }
+}
+
+fn copy_all(dest: &str) -> FileActionKind {
+    FileActionKind::Copy(FileActionCopy {
+        src: "/".into(),
+        dest: dest.into(),
+        mode: -1,
+        timestamp: -1,
+        dir_copy_contents: true,
+        create_dest_path: true,
+        ..FileActionCopy::default()
+    })
+}
+
+/// The definition of one op without inputs, and a head.
+fn lone(kind: OpKind) -> Definition {
+    let op = Op { kind: Some(kind), ..Op::default() };
+    let head = Op { inputs: vec![Input { digest: op.digest(), index: 0 }], ..Op::default() };
+    Definition { def: vec![op.encode().into(), head.encode().into()], ..Definition::default() }
+}
+
+#[test]
+fn actions_fork_copy_from_each_other_and_have_several_outputs() {
+    let Some(room) = room() else { return };
+    let actions = vec![
+        action(-1, -1, -1, kind(mkfile("/a", "a"))),
+        action(0, -1, 0, kind(mkfile("/b", "b"))),
+        action(0, -1, -1, kind(mkfile("/c", "c"))),
+        action(2, -1, 1, kind(mkfile("/d", "d"))),
+        action(-1, 3, 2, copy_all("/copy")),
+        action(-1, -1, -1, kind(mkfile("/nobody", "wants it"))),
+    ];
+    let definition = lone(OpKind::File(FileOp { actions }));
+    let outputs: Vec<Value> = (0..3).map(|output| room.solve(&definition, output)).collect();
+    assert_eq!(room.list(&outputs[0]), ["a = a", "b = b"]);
+    assert_eq!(room.list(&outputs[1]), ["a = a", "c = c", "d = d"]);
+    assert_eq!(room.list(&outputs[2]), ["copy/", "copy/a = a", "copy/c = c", "copy/d = d"]);
+    // c and d are one layer: nothing but d stands on c. a is a layer of its own: two stand on it.
+    assert_eq!(outputs.iter().map(|value| room.layers(value)).collect::<Vec<_>>(), [2, 2, 1]);
+    assert_eq!(room.directories(), 4);
+}
+
+#[test]
+fn a_local_directory_is_changed_merged_and_compared_as_a_copy() {
+    let Some(room) = room() else { return };
+    let context = room.dir.path().join("ctx");
+    std::fs::write(context.join("f"), "mine").unwrap();
+    let plain = VertexOptions::default();
+    let local = |b: &mut GraphBuilder| b.source(SourceOp::new(SourceScheme::Local, "ctx"), &plain).unwrap();
+    let changed = room.build(|b| {
+        let base = local(b);
+        Some(files(b, Some(base), vec![rm("/f"), mkfile("/g", "made")]))
+    });
+    assert_eq!(room.list(&changed), ["g = made"]);
+    let merged = room.build(|b| {
+        let (base, other) = (local(b), files(b, None, vec![mkfile("/o", "other")]));
+        b.merge(&[Some(base), Some(other)], &plain).unwrap()
+    });
+    assert_eq!(room.list(&merged), ["f = mine", "o = other"]);
+    let handed = room.build(|b| {
+        let (base, other) = (local(b), files(b, None, vec![mkfile("/o", "other")]));
+        let handed = b.passthrough("order", &[base, other], &[1], &plain).unwrap();
+        Some(files(b, Some(handed[0]), vec![mkfile("/p", "after")]))
+    });
+    assert_eq!(room.list(&handed), ["o = other", "p = after"]);
+    assert_eq!(std::fs::read_to_string(context.join("f")).unwrap(), "mine", "the user's file stays");
+}
