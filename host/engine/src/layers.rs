@@ -213,7 +213,27 @@ impl Layers {
                 }
             }
         }
+        if records.iter().any(SnapshotInfo::is_unfit) {
+            let this = self.clone();
+            blocking(move || records.iter().rev().filter(|info| info.is_unfit()).try_for_each(|info| this.fit(info)))
+                .await?;
+        }
         Ok(())
+    }
+
+    /// Makes the layer of `info`, which stands on other layers than it was written on, fit for them. What is below it is.
+    fn fit(&self, info: &SnapshotInfo) -> Result<(), OpFailure> {
+        let below = match info.parent {
+            Some(parent) => {
+                let spec = self.store.mount(parent)?.ok_or(rhost_store::Error::NoSnapshot { id: parent.0 })?;
+                Some(crate::overlay::open(&spec).map_err(OpFailure::overlay)?)
+            }
+            None => None,
+        };
+        let (layer, xattrs) = (Root::open(&info.dir)?, self.store.options().overlay);
+        self.store.fit(info.id, |out| {
+            Ok(rhost_rootfs::fit_layer(&layer, below.as_ref(), &Root::open(out)?, xattrs, self.owners)?)
+        })
     }
 
     async fn lay_down_image(self: &Arc<Self>, id: SnapshotId) -> Result<(), OpFailure> {

@@ -17,7 +17,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::{BlobRecord, Error, ImageRecord, Result, SnapshotId, SnapshotInfo};
 
-const FILE: &str = "records-v2.sqlite";
+const FILE: &str = "records-v3.sqlite";
 
 /// How long a writer waits for another process's transaction. Transactions here take milliseconds.
 const BUSY: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ const BUSY: Duration = Duration::from_secs(30);
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS snapshots (
     id INTEGER PRIMARY KEY AUTOINCREMENT, bucket TEXT NOT NULL, name TEXT NOT NULL, parent INTEGER,
-    chain TEXT, diff_id TEXT, created INTEGER NOT NULL);
+    chain TEXT, diff_id TEXT, created INTEGER NOT NULL, apart INTEGER NOT NULL DEFAULT 0, mounted TEXT);
 CREATE UNIQUE INDEX IF NOT EXISTS snapshot_places ON snapshots (bucket, name, ifnull(parent, 0));
 CREATE UNIQUE INDEX IF NOT EXISTS snapshot_chains ON snapshots (bucket, chain) WHERE chain IS NOT NULL;
 CREATE TABLE IF NOT EXISTS layer_blobs (
@@ -112,7 +112,7 @@ impl Db {
     pub(crate) fn snapshot(&self, id: SnapshotId, bucket: &str) -> Result<Option<SnapshotInfo>> {
         let dir = self.root.join(bucket);
         self.run(|c| {
-            c.prepare_cached("SELECT id, name, parent, diff_id, created FROM snapshots WHERE id = ?1 AND bucket = ?2")?
+            c.prepare_cached("SELECT id, name, parent, diff_id, created, apart, mounted FROM snapshots WHERE id = ?1 AND bucket = ?2")?
                 .query_row(params![id.0, bucket], |row| snapshot_row(row, &dir))
                 .optional()
         })
@@ -128,7 +128,7 @@ impl Db {
                      VALUES (0, ?1)
                      UNION SELECT depth + 1, s.parent FROM chain JOIN snapshots s ON s.id = chain.id
                      WHERE s.parent IS NOT NULL AND depth < 10000)
-                 SELECT s.id, s.name, s.parent, s.diff_id, s.created FROM chain JOIN snapshots s ON s.id = chain.id
+                 SELECT s.id, s.name, s.parent, s.diff_id, s.created, s.apart, s.mounted FROM chain JOIN snapshots s ON s.id = chain.id
                  WHERE s.bucket = ?2 ORDER BY chain.depth",
             )?
             .query_map(params![id.0, bucket], |row| snapshot_row(row, &dir))?
@@ -148,9 +148,12 @@ impl Db {
 
     pub(crate) fn snapshot_names(&self, bucket: &str) -> Result<HashSet<String>> {
         self.run(|c| {
-            c.prepare_cached("SELECT name FROM snapshots WHERE bucket = ?1")?
-                .query_map([bucket], |r| r.get(0))?
-                .collect()
+            c.prepare_cached(
+                "SELECT name FROM snapshots WHERE bucket = ?1
+                 UNION SELECT mounted FROM snapshots WHERE bucket = ?1 AND mounted IS NOT NULL",
+            )?
+            .query_map([bucket], |r| r.get(0))?
+            .collect()
         })
     }
 
@@ -299,12 +302,17 @@ fn snapshot_row(row: &Row<'_>, dir: &Path) -> rusqlite::Result<SnapshotInfo> {
     let name: String = row.get(1)?;
     let diff_id: Option<String> = row.get(3)?;
     // A name is only ever made by `unique_name`; a damaged one must not lead out of the bucket.
-    let safe = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-    let name = if safe { name.as_str() } else { "damaged" };
+    let place = |name: &str| {
+        let safe = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        dir.join(if safe { name } else { "damaged" }).join("fs")
+    };
+    let mounted: Option<String> = row.get(6)?;
     Ok(SnapshotInfo {
         id: SnapshotId(row.get(0)?),
         parent: row.get::<_, Option<i64>>(2)?.map(SnapshotId),
-        dir: dir.join(name).join("fs"),
+        dir: place(&name),
+        mounted: mounted.map(|mounted| place(&mounted)),
+        apart: row.get(5)?,
         diff_id: diff_id.and_then(|d| d.parse().ok()),
         created: row.get(4)?,
     })

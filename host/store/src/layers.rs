@@ -67,6 +67,31 @@ impl Store {
         let place = info.dir.parent().unwrap_or(&info.dir).to_path_buf();
         Ok(LayerWriter { store: self.clone(), dir, place, _lease: lease })
     }
+
+    /// Makes layer `id` fit for where it stands: `write` is given an empty directory and answers whether it has put something else there to be mounted in
+    /// place of the layer. Once for each snapshot.
+    ///
+    /// # Errors
+    /// Those of `write`, and the disk's.
+    pub fn fit<E: From<Error>>(
+        &self,
+        id: SnapshotId,
+        write: impl FnOnce(&std::path::Path) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
+        let name = crate::lock::unique_name();
+        let _lease = self.lease(&format!("snapshot {name}"))?;
+        let dir = self.bucket().join(&name);
+        let fs = dir.join("fs");
+        std::fs::create_dir_all(&fs).map_err(|e| Error::io("create directory", &fs, e))?;
+        let made = write(&fs);
+        let used = *made.as_ref().unwrap_or(&false);
+        let recorded = if made.is_ok() { self.inner.db.set_mounted(id, used.then_some(name.as_str())) } else { Ok(()) };
+        if !used || recorded.is_err() {
+            remove_tree(self, &dir)?;
+        }
+        recorded?;
+        made.map(drop)
+    }
 }
 
 /// A layer being laid down. Dropped without [`LayerWriter::publish`] its directory is removed.
@@ -121,6 +146,7 @@ impl Db {
         self.write(|t| {
             let mut top = parent.map(|id| id.0);
             for layer in layers {
+                let apart = is_apart(t, layer.0, top)?;
                 let row: Option<(String, Option<String>, i64)> = t
                     .prepare_cached("SELECT name, diff_id, created FROM snapshots WHERE id = ?1 AND bucket = ?2")?
                     .query_row(params![layer.0, bucket], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))
@@ -131,9 +157,9 @@ impl Db {
                     continue;
                 }
                 t.prepare_cached(
-                    "INSERT INTO snapshots (bucket, name, parent, diff_id, created) VALUES (?1, ?2, ?3, ?4, ?5)",
+                    "INSERT INTO snapshots (bucket, name, parent, diff_id, created, apart) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
-                .execute(params![bucket, name, top, diff_id, created])?;
+                .execute(params![bucket, name, top, diff_id, created, apart])?;
                 top = Some(t.last_insert_rowid());
             }
             Ok(Ok(top.map(SnapshotId)))
@@ -195,18 +221,48 @@ impl Db {
         })
     }
 
-    /// Removes a record; true when no other names its directory.
-    pub(crate) fn remove_snapshot(&self, id: SnapshotId) -> Result<bool> {
+    /// Removes a record; whether no other names its directory, and whether none names the one that is mounted in its place.
+    pub(crate) fn remove_snapshot(&self, id: SnapshotId) -> Result<(bool, bool)> {
         self.write(|t| {
-            let others: i64 = t.query_row(
-                "SELECT count(*) FROM snapshots s JOIN snapshots o ON o.bucket = s.bucket AND o.name = s.name
-                 WHERE s.id = ?1 AND o.id != ?1",
-                [id.0],
-                |r| r.get(0),
-            )?;
+            let last = |column: &str| {
+                let query = format!(
+                    "SELECT count(*) FROM snapshots s JOIN snapshots o ON o.bucket = s.bucket
+                     WHERE s.id = ?1 AND o.id != ?1 AND (o.name = s.{column} OR o.mounted = s.{column})"
+                );
+                t.query_row(&query, [id.0], |r| r.get::<_, i64>(0)).map(|others| others == 0)
+            };
+            let answer = (last("name")?, last("mounted")?);
             t.execute("DELETE FROM snapshots WHERE id = ?1", [id.0])?;
-            Ok(others == 0)
+            Ok(answer)
         })
+    }
+
+    fn set_mounted(&self, id: SnapshotId, name: Option<&str>) -> Result<()> {
+        self.write(|t| {
+            t.execute("UPDATE snapshots SET mounted = ifnull(?2, name) WHERE id = ?1", params![id.0, name]).map(|_| ())
+        })
+    }
+}
+
+/// Whether the layer of record `id` was first written on another layer than that of record `parent`. A layer that was written on nothing
+/// has nothing to say about what is below it.
+fn is_apart(t: &Transaction<'_>, id: i64, parent: Option<i64>) -> rusqlite::Result<bool> {
+    let name_of = |id: Option<i64>| -> rusqlite::Result<Option<String>> {
+        match id {
+            Some(id) => t.query_row("SELECT name FROM snapshots WHERE id = ?1", [id], |r| r.get(0)).optional(),
+            None => Ok(None),
+        }
+    };
+    let origin: Option<Option<i64>> = t
+        .prepare_cached(
+            "SELECT o.parent FROM snapshots s JOIN snapshots o ON o.bucket = s.bucket AND o.name = s.name
+             WHERE s.id = ?1 ORDER BY o.chain IS NULL, o.id LIMIT 1",
+        )?
+        .query_row([id], |r| r.get(0))
+        .optional()?;
+    match origin.flatten() {
+        None => Ok(false),
+        origin => Ok(name_of(origin)? != name_of(parent)?),
     }
 }
 

@@ -10,7 +10,7 @@
 //! ROOT/contexts-v1/           digests of context files
 //! ROOT/locks-v1/              flock files
 //! ROOT/work-v1/               what is being done right now, and what it says; for other processes that want the same
-//! ROOT/records-v2.sqlite      records of all of it
+//! ROOT/records-v3.sqlite      records of all of it
 //! ```
 
 mod blob;

@@ -44,6 +44,10 @@ pub struct SnapshotInfo {
     pub parent: Option<SnapshotId>,
     /// The directory that holds this layer alone.
     pub dir: PathBuf,
+    /// The directory to mount in place of `dir`, where what the layer marks as removed was never there.
+    pub mounted: Option<PathBuf>,
+    /// The layer was written on other layers than those below it here.
+    pub apart: bool,
     /// Digest of this layer as a tar, once known.
     pub diff_id: Option<DiffId>,
     /// Unix seconds.
@@ -54,6 +58,11 @@ impl SnapshotInfo {
     /// Whether its directory is there. A layer of an image may be recorded before it is laid down.
     pub fn is_present(&self) -> bool {
         self.dir.is_dir()
+    }
+
+    /// Whether [`Store::fit`] is wanted before it is mounted: it stands apart from what it was written on, and nobody has looked at its marks.
+    pub fn is_unfit(&self) -> bool {
+        self.apart && !self.mounted.as_ref().is_some_and(|dir| dir.is_dir())
     }
 }
 
@@ -209,8 +218,9 @@ impl Store {
     /// Removes a snapshot's record, and its directory when no other snapshot has the same layer. Snapshots above it become misses.
     pub fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
         if let Some(info) = self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))? {
-            let last = self.inner.db.remove_snapshot(id)?;
-            if let Some(dir) = info.dir.parent().filter(|_| last) {
+            let (last, last_mounted) = self.inner.db.remove_snapshot(id)?;
+            let gone = [Some(&info.dir).filter(|_| last), info.mounted.as_ref().filter(|_| last_mounted)];
+            for dir in gone.into_iter().flatten().filter_map(|dir| dir.parent()) {
                 remove_tree(self, dir)?;
             }
         }

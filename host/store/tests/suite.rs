@@ -268,9 +268,9 @@ fn damaged_records_are_set_aside() {
         layer(&store, None, "x");
         drop(store);
         for suffix in ["-wal", "-shm"] {
-            let _ = std::fs::remove_file(dir.path().join(format!("records-v2.sqlite{suffix}")));
+            let _ = std::fs::remove_file(dir.path().join(format!("records-v3.sqlite{suffix}")));
         }
-        std::fs::write(dir.path().join("records-v2.sqlite"), damage).unwrap();
+        std::fs::write(dir.path().join("records-v3.sqlite"), damage).unwrap();
         let store = open(dir.path());
         assert_eq!(store.read_blob(&digest, 10).unwrap().unwrap(), b"kept");
         assert!(store.images().unwrap().is_empty());
@@ -287,7 +287,7 @@ fn records_damaged_in_the_middle_become_misses() {
         store.set_fact("kind", &at.to_le_bytes(), &value).unwrap();
     }
     drop(store);
-    let path = dir.path().join("records-v2.sqlite");
+    let path = dir.path().join("records-v3.sqlite");
     let mut bytes = std::fs::read(&path).unwrap();
     for page in bytes.chunks_mut(4096).skip(1) {
         page[..64].fill(0xa5);

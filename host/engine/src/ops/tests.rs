@@ -218,7 +218,11 @@ impl Dice {
             match self.roll(4) {
                 0 => steps.extend([rm(&format!("/{top}")), mkfile(&format!("/{top}"), sub)]),
                 1 => {
-                    steps.extend([rm(&format!("/{top}")), mkdir(&format!("/{top}/{sub}")), mkfile(&format!("/{top}/f"), sub)]);
+                    steps.extend([
+                        rm(&format!("/{top}")),
+                        mkdir(&format!("/{top}/{sub}")),
+                        mkfile(&format!("/{top}/f"), sub),
+                    ]);
                 }
                 2 => steps.push(rm(&format!("/{top}"))),
                 _ => steps.push(rm(&format!("/{top}/{sub}"))),
