@@ -101,10 +101,18 @@ impl Db {
     // Snapshots.
 
     /// Records a snapshot and answers its id.
-    pub(crate) fn add_snapshot(&self, bucket: &str, name: &str, parent: Option<SnapshotId>) -> Result<SnapshotId> {
+    pub(crate) fn add_snapshot(
+        &self,
+        bucket: &str,
+        name: &str,
+        parent: Option<SnapshotId>,
+        apart: bool,
+    ) -> Result<SnapshotId> {
         self.write(|t| {
-            t.prepare_cached("INSERT INTO snapshots (bucket, name, parent, created) VALUES (?1, ?2, ?3, ?4)")?
-                .execute(params![bucket, name, parent.map(|p| p.0), now()])?;
+            t.prepare_cached(
+                "INSERT INTO snapshots (bucket, name, parent, created, apart) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?
+            .execute(params![bucket, name, parent.map(|p| p.0), now(), apart])?;
             Ok(SnapshotId(t.last_insert_rowid()))
         })
     }

@@ -253,16 +253,17 @@ fn is_apart(t: &Transaction<'_>, id: i64, parent: Option<i64>) -> rusqlite::Resu
             None => Ok(None),
         }
     };
-    let origin: Option<Option<i64>> = t
+    let origin: Option<(Option<i64>, bool)> = t
         .prepare_cached(
-            "SELECT o.parent FROM snapshots s JOIN snapshots o ON o.bucket = s.bucket AND o.name = s.name
+            "SELECT o.parent, o.apart FROM snapshots s JOIN snapshots o ON o.bucket = s.bucket AND o.name = s.name
              WHERE s.id = ?1 ORDER BY o.chain IS NULL, o.id LIMIT 1",
         )?
-        .query_row([id], |r| r.get(0))
+        .query_row([id], |r| Ok((r.get(0)?, r.get(1)?)))
         .optional()?;
-    match origin.flatten() {
-        None => Ok(false),
-        origin => Ok(name_of(origin)? != name_of(parent)?),
+    match origin {
+        Some((_, true)) => Ok(true),
+        None | Some((None, false)) => Ok(false),
+        Some((origin, false)) => Ok(name_of(origin)? != name_of(parent)?),
     }
 }
 

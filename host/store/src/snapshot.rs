@@ -100,12 +100,21 @@ impl ActiveSnapshot {
     }
 
     /// Makes it a snapshot. Nothing may be written to it afterwards; unmount first.
-    pub fn commit(mut self) -> Result<SnapshotId> {
+    pub fn commit(self) -> Result<SnapshotId> {
+        self.commit_as(false)
+    }
+
+    /// As [`ActiveSnapshot::commit`] for a layer that says something about layers which are not below it: a difference that was computed.
+    pub fn commit_apart(self) -> Result<SnapshotId> {
+        self.commit_as(true)
+    }
+
+    fn commit_as(mut self, apart: bool) -> Result<SnapshotId> {
         let work = self.dir.join("work");
         let _ = remove_tree(&self.store, &work);
         let name = self.dir.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
         let bucket = snapshots_dir(self.store.options().overlay);
-        let id = self.store.inner.db.add_snapshot(bucket, &name, self.parent)?;
+        let id = self.store.inner.db.add_snapshot(bucket, &name, self.parent, apart)?;
         self.finished = true;
         Ok(id)
     }
@@ -170,7 +179,8 @@ impl Store {
     pub fn layers(&self, id: SnapshotId) -> Result<Option<Vec<PathBuf>>> {
         let mut seen = HashSet::new();
         let dirs = |chain: Vec<SnapshotInfo>| {
-            chain.into_iter().map(|s| s.dir).filter(|dir| seen.insert(dir.clone())).collect()
+            let dirs = chain.into_iter().map(|s| s.mounted.unwrap_or(s.dir));
+            dirs.filter(|dir| seen.insert(dir.clone())).collect()
         };
         Ok(self.chain(id)?.map(dirs))
     }

@@ -56,7 +56,7 @@ impl DiffStep {
             let active = shared.store.prepare(None)?;
             let (below, above) = (shared.view(lower)?, upper.map(|id| shared.view(id)).transpose()?);
             write_tree_diff(Some(&below), above.as_ref(), &Root::open(active.upper())?, shared.owners)?;
-            Ok(Value::Snapshot(active.commit()?))
+            Ok(Value::Snapshot(active.commit_apart()?))
         })
         .await
     }

@@ -4,18 +4,20 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 use rhost_llb::{
-    Definition, FileAction, FileActionCopy, FileActionKind, FileActionMkDir, FileActionMkFile, FileActionRm, FileChain,
-    FileOp, FileStep, Graph as LlbGraph, GraphBuilder, Input, Limits, Op, OpKind, Platform, SourceOp, SourceScheme,
-    State, VertexOptions,
+    CopyFrom, Definition, FileAction, FileActionCopy, FileActionKind, FileActionMkDir, FileActionMkFile, FileActionRm,
+    FileChain, FileOp, FileStep, Graph as LlbGraph, GraphBuilder, Input, Limits, Op, OpKind, Platform, SourceOp,
+    SourceScheme, State, VertexOptions,
 };
 use rhost_registry::{Client, ClientOptions, NoCredentials, RegistryConfig};
 use rhost_rootfs::{OverlayXattrs, OwnerPolicy, Tree};
 use rhost_solver::{Edge, Graph, MemoryCache, Solver};
 use rhost_store::{Durability, Store, StoreOptions};
 
+use crate::emulation::Emulation;
 use crate::event::Events;
 use crate::images::Images;
 use crate::layers::Layers;
+use crate::once::Once;
 use crate::shared::Shared;
 use crate::value::Value;
 
@@ -40,8 +42,11 @@ fn room() -> Option<Room> {
     std::fs::create_dir(dir.path().join("ctx")).unwrap();
     let client = Client::new(RegistryConfig::default(), Arc::new(NoCredentials), ClientOptions::standard()).unwrap();
     let owners = OwnerPolicy::Exact;
+    let once = Arc::new(Once::new(store.clone(), Events::none()));
     let shared = Arc::new(Shared {
-        layers: Arc::new(Layers::new(store.clone(), owners, Events::none())),
+        layers: Arc::new(Layers::new(store.clone(), owners, Events::none(), once.clone())),
+        once,
+        emulation: Arc::new(Emulation::new(Vec::new())),
         images: Images::new(store.clone(), client, BTreeMap::new()),
         store,
         events: Events::none(),
@@ -73,7 +78,10 @@ impl Room {
     fn list(&self, value: &Value) -> Vec<String> {
         let root = match value {
             Value::Scratch => return Vec::new(),
-            Value::Snapshot(id) => self.shared.view(*id).unwrap(),
+            Value::Snapshot(id) => {
+                self.runtime.block_on(self.shared.present(value)).unwrap();
+                self.shared.view(*id).unwrap()
+            }
             Value::Context(_) => panic!("a context is no result"),
         };
         let mut found = Vec::new();
@@ -151,6 +159,39 @@ fn a_merge_stacks_layers_and_its_deletions_delete() {
 }
 
 #[test]
+fn a_deletion_apart_from_what_it_deletes_does_not_show() {
+    let Some(room) = room() else { return };
+    let plain = VertexOptions::default();
+    let deletion = |b: &mut GraphBuilder| {
+        let base = files(b, None, vec![mkdir("/d/e"), mkfile("/d/a", "1"), mkfile("/d/e/b", "2")]);
+        let without = files(b, Some(base), vec![rm("/d/a"), rm("/d/e/b"), mkfile("/d/c", "c")]);
+        b.diff(Some(base), Some(without), &plain).unwrap()
+    };
+    let alone = room.build(deletion);
+    assert_eq!(room.list(&alone), ["d/", "d/c = c", "d/e/"]);
+    let elsewhere = room.build(|b| {
+        let other = files(b, None, vec![mkdir("/d"), mkfile("/d/a", "other"), mkfile("/d/z", "z")]);
+        let deletion = deletion(b);
+        b.merge(&[Some(other), deletion], &plain).unwrap()
+    });
+    assert_eq!(room.list(&elsewhere), ["d/", "d/c = c", "d/e/", "d/z = z"]);
+    let Value::Snapshot(id) = elsewhere else { panic!("a merge is a snapshot") };
+    let chain = room.shared.store.chain(id).unwrap().unwrap();
+    assert!(chain[0].mounted.as_ref().is_some_and(|dir| *dir != chain[0].dir), "the layer itself stays as it was");
+    // Copied from there, nothing that was deleted comes along.
+    let copied = room.build(|b| {
+        let from = deletion(b);
+        let copy = FileActionCopy { dest: "/into".into(), ..copy_options() };
+        Some(files(b, None, vec![FileStep::Copy { from: CopyFrom::State(from), copy }]))
+    });
+    assert_eq!(room.list(&copied), ["into/", "into/d/", "into/d/c = c", "into/d/e/"]);
+    for layer in chain {
+        room.shared.store.remove_snapshot(layer.id).unwrap();
+    }
+    assert_eq!(room.shared.store.sweep().unwrap(), 0, "nothing is left behind");
+}
+
+#[test]
 fn a_directory_that_was_made_anew_hides_what_it_is_put_on() {
     let Some(room) = room() else { return };
     let plain = VertexOptions::default();
@@ -178,7 +219,7 @@ fn a_diff_of_strangers_is_compared() {
         b.diff(Some(lower), Some(upper), &plain).unwrap()
     });
     assert_eq!(room.layers(&difference), 1);
-    assert_eq!(room.list(&difference).len(), 3, "a, new, and the mark for gone");
+    assert_eq!(room.list(&difference), ["a = 2", "new = n"], "the mark for gone hides nothing, and does not show");
     let merged = room.build(|b| {
         let (lower, upper) = both(b);
         let difference = b.diff(Some(lower), Some(upper), &plain).unwrap();
@@ -269,16 +310,19 @@ fn kind(step: FileStep) -> FileActionKind {
     }
 }
 
-fn copy_all(dest: &str) -> FileActionKind {
-    FileActionKind::Copy(FileActionCopy {
+fn copy_options() -> FileActionCopy {
+    FileActionCopy {
         src: "/".into(),
-        dest: dest.into(),
         mode: -1,
         timestamp: -1,
         dir_copy_contents: true,
         create_dest_path: true,
         ..FileActionCopy::default()
-    })
+    }
+}
+
+fn copy_all(dest: &str) -> FileActionKind {
+    FileActionKind::Copy(FileActionCopy { dest: dest.into(), ..copy_options() })
 }
 
 /// The definition of one op without inputs, and a head.
