@@ -4,6 +4,7 @@ mod build;
 mod concurrent;
 mod dockerfile;
 mod docs;
+mod graph;
 mod images;
 mod platforms;
 mod push;
