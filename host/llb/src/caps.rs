@@ -206,6 +206,8 @@ fn of_source(source: &SourceOp) -> BTreeSet<&'static str> {
             ] {
                 when_attr(attribute, cap);
             }
+            // BuildKit's client scans the keys of the host, asks for this even when the scan fails, and mounts the agent.
+            when_attr(attr::GIT_MOUNT_SSH_SOCK, "source.git.knownsshhosts");
             let own = |attribute, default| source.attr(attribute).is_some_and(|secret| secret != default);
             let auth = own(attr::GIT_AUTH_TOKEN_SECRET, "GIT_AUTH_TOKEN")
                 || own(attr::GIT_AUTH_HEADER_SECRET, "GIT_AUTH_HEADER");

@@ -75,8 +75,9 @@ impl Definition {
             "def".into(),
             Value::Object(ops.iter().map(|(digest, op)| (digest.to_string(), op.to_json())).collect()),
         );
+        // BuildKit prints the ops as protojson, but what is known of them as plain structs.
         let metadata =
-            self.metadata.iter().map(|(digest, metadata)| (digest.to_string(), metadata.json(JsonStyle::Proto)));
+            self.metadata.iter().map(|(digest, metadata)| (digest.to_string(), metadata.json(JsonStyle::Key)));
         object.insert("metadata".into(), Value::Object(metadata.collect()));
         if let Some(source) = &self.source {
             object.insert("source".into(), source.json(JsonStyle::Proto));

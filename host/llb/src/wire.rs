@@ -132,6 +132,19 @@ pub enum JsonStyle {
     Proto,
 }
 
+/// The name of a field: `protojson` folds underscores into capitals, Go's tags keep them.
+pub(crate) fn field_name(style: JsonStyle, name: &str) -> String {
+    let mut parts = name.split('_');
+    let first = parts.next().unwrap_or_default().to_owned();
+    match style {
+        JsonStyle::Key => name.to_owned(),
+        JsonStyle::Proto => parts.fold(first, |folded, part| {
+            let (head, tail) = part.split_at(part.len().min(1));
+            folded + &head.to_ascii_uppercase() + tail
+        }),
+    }
+}
+
 /// One value as it comes off the wire.
 #[derive(Clone, Copy)]
 pub(crate) enum Raw<'a> {
@@ -672,7 +685,7 @@ macro_rules! message_impl {
             fn json(&self, _style: $crate::wire::JsonStyle) -> serde_json::Value {
                 let mut _object = serde_json::Map::new();
                 $(if let Some(value) = $crate::wire::Field::json(&self.$field, _style) {
-                    _object.insert($json.to_owned(), value);
+                    _object.insert($crate::wire::field_name(_style, $json), value);
                 })*
                 serde_json::Value::Object(_object)
             }

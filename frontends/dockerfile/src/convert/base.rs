@@ -7,6 +7,7 @@ use crate::convert::converter::Converter;
 use crate::convert::error::ConvertError;
 use crate::convert::graph::{Meta, Op, Platform, Source};
 use crate::convert::image::Image;
+use crate::convert::lint::rules;
 use crate::convert::reference::Reference;
 use crate::convert::stage::{SCRATCH, StageId};
 use crate::convert::state::State;
@@ -65,6 +66,7 @@ impl Converter<'_> {
             base.paths,
             base.build_args.clone(),
         );
+        let workdir_set = base.workdir_set;
         image.config.on_build.clear();
         let stage = &mut self.stages[id];
         stage.state = state;
@@ -72,6 +74,7 @@ impl Converter<'_> {
         stage.image = image;
         stage.base_image = base_image;
         stage.paths = paths;
+        stage.workdir_set = workdir_set;
         stage.build_args.extend(build_args);
     }
 
@@ -107,7 +110,7 @@ impl Converter<'_> {
             if stage.base.is_some() || stage.dispatched || stage.resolved {
                 continue;
             }
-            let wanted = reachable.contains(&id);
+            let wanted = self.all_stages || reachable.contains(&id);
             let at = stage.ranges.clone();
             if stage.base_name == SCRATCH && stage.named.is_none() {
                 let stage = &mut self.stages[id];
@@ -146,6 +149,7 @@ impl Converter<'_> {
             return Ok(Some(Base::Named(named.start(self.host, self.options, &mut self.graph)?)));
         }
         let text = reference.to_string();
+        self.stages[id].original_base.clone_from(&name);
         self.stages[id].base_name.clone_from(&text);
         if let Some(named) = NamedContext::find(self.options, &text, &platform)? {
             return Ok(Some(Base::Context(named.start(self.host, self.options, &mut self.graph)?, platform)));
@@ -214,6 +218,7 @@ impl Converter<'_> {
             reference = reference.with_digest(digest).map_err(|e| ConvertError::instruction(e.to_string()))?;
         }
         let base_image = image.clone();
+        let original = self.stages[id].original_base.clone();
         image.created = None;
         let same = |p: &Platform| p.os == image.os && p.architecture == image.architecture;
         if self.stages[id].platform.is_none() && self.implicit_target && !same(&platform) && same(&self.build_platform)
@@ -230,6 +235,16 @@ impl Converter<'_> {
         if scratch {
             stage.state = State::new(None, None);
             return Ok(());
+        }
+        let actual = stage.image.platform();
+        if (&platform.os, &platform.architecture) != (&actual.os, &actual.architecture) {
+            let (wanted, actual) = (platform.normalize().format_all(), actual.normalize().format_all());
+            let message = format!(
+                "Base image {original} was pulled with platform \"{actual}\", expected \"{wanted}\" for current build"
+            );
+            let at = stage.ranges.clone();
+            self.lint.leave();
+            self.lint.found_at(&rules::INVALID_BASE_IMAGE_PLATFORM, &at, message);
         }
         let mut attrs = BTreeMap::new();
         if self.options.resolve_mode != crate::host::ResolveMode::Default {

@@ -7,7 +7,10 @@ use crate::convert::context::{self, MainContext, PendingLocal};
 use crate::convert::error::ConvertError;
 use crate::convert::graph::{Graph, Meta, Output, Platform, Proxy};
 use crate::convert::image;
+use crate::convert::lint::{Ignored, Linter, rules};
 use crate::convert::options::Options;
+use crate::convert::outline::{Answer, ArgInfo, Outline};
+use crate::convert::reference::Reference;
 use crate::convert::stage::{Stage, StageId, ranges};
 use crate::convert::state::EnvList;
 use crate::host::Host;
@@ -37,6 +40,11 @@ pub(crate) struct Converter<'a> {
     pub pending: Vec<(PendingLocal, usize)>,
     /// The main build context.
     pub context: Output,
+    pub ignored: &'a Ignored,
+    pub lint: &'a Linter<'a>,
+    pub all_stages: bool,
+    /// What every stage begins with: the arguments before the first FROM.
+    pub outline: Outline,
 }
 
 /// What all platforms share.
@@ -47,6 +55,12 @@ pub(crate) struct Shared<'a> {
     pub context: &'a MainContext,
     /// Ignore patterns of the main context.
     pub exclude: &'a [String],
+    /// The same, to look paths up.
+    pub ignored: &'a Ignored,
+    /// Where findings go.
+    pub lint: &'a Linter<'a>,
+    /// Convert every stage, also those that the target does not need: findings are wanted about all.
+    pub all_stages: bool,
 }
 
 impl<'a> Converter<'a> {
@@ -71,12 +85,17 @@ impl<'a> Converter<'a> {
             path_sets: Vec::new(),
             pending: Vec::new(),
             context,
+            ignored: shared.ignored,
+            lint: shared.lint,
+            all_stages: shared.all_stages,
+            outline: Outline::default(),
         };
         converter.set_globals(shared.file)?;
         converter.set_epoch()?;
         Ok(converter)
     }
 
+    /// The variables of the platforms and of the stage, before anything of the file is read.
     fn set_globals(&mut self, file: &Dockerfile) -> Result<(), ConvertError> {
         let last = file.stages.last().and_then(|s| s.name.as_deref()).unwrap_or_default();
         let stage =
@@ -97,23 +116,62 @@ impl<'a> Converter<'a> {
         ] {
             self.global.set(key, self.build_args.get(key).unwrap_or(&value));
         }
+        self.check_defaults(file);
+        let (global, outline) = self.global_arguments(file, &self.build_args)?;
+        self.global = global;
+        self.outline.args = outline;
+        Ok(())
+    }
+
+    /// The variables with the arguments before the first FROM added.
+    fn global_arguments(
+        &self,
+        file: &Dockerfile,
+        given: &BTreeMap<String, String>,
+    ) -> Result<(EnvList, BTreeMap<String, ArgInfo>), ConvertError> {
+        let mut global = self.global.clone();
+        let mut infos: BTreeMap<String, ArgInfo> = BTreeMap::new();
         for instruction in &file.global_args {
             let Kind::Arg(args) = &instruction.kind else { continue };
+            let at = ranges(instruction.span);
             for arg in args {
-                let value = match (self.build_args.get(&arg.key), &arg.value) {
-                    (Some(value), _) => value.clone(),
+                let mut info = ArgInfo::new(arg, &at);
+                let value = match (given.get(&arg.key), &arg.value) {
+                    (Some(value), _) => Some(value.clone()),
                     (None, Some(default)) => {
-                        let expanded = self.lexer.expand(default, &self.global);
-                        expanded
-                            .map_err(|e| ConvertError::instruction(e.to_string()).at(&ranges(instruction.span)))?
-                            .text
+                        let expanded = self.lexer.expand(default, &global);
+                        let expanded = expanded.map_err(|e| ConvertError::instruction(e.to_string()).at(&at))?;
+                        info.deps = expanded.matched;
+                        // `ARG X=${X}y` stands on what X stood on before.
+                        if info.deps.remove(&arg.key) {
+                            info.deps.extend(infos.get(&arg.key).map(|old| old.deps.clone()).unwrap_or_default());
+                        }
+                        Some(expanded.text)
                     }
-                    (None, None) => continue,
+                    (None, None) => None,
                 };
-                self.global.set(&arg.key, &value);
+                if let Some(value) = value {
+                    global.set(&arg.key, &value);
+                    info.value = value;
+                }
+                infos.insert(arg.key.clone(), info);
             }
         }
-        Ok(())
+        Ok((global, infos))
+    }
+
+    /// Base names should make sense when no argument is given.
+    fn check_defaults(&self, file: &Dockerfile) {
+        self.lint.leave();
+        let Ok((defaults, _)) = self.global_arguments(file, &BTreeMap::new()) else { return };
+        for stage in &file.stages {
+            let Ok(base) = self.lexer.expand(&stage.base, &defaults) else { return };
+            if Reference::parse(&base.text).is_err() {
+                let message =
+                    format!("Default value for ARG {} results in empty or invalid base image name", stage.base);
+                self.lint.found_at(&rules::INVALID_DEFAULT_ARG_IN_FROM, &ranges(stage.span), message);
+            }
+        }
     }
 
     /// SOURCE_DATE_EPOCH: an integer, or empty for "not dated".
@@ -157,21 +215,36 @@ impl<'a> Converter<'a> {
 
     /// Runs all phases.
     pub(crate) fn run(mut self, shared: &Shared<'_>, wanted: Option<&Platform>) -> Result<Target, ConvertError> {
+        let (target, used) = self.convert(shared)?;
+        self.fill_contexts(shared, &used);
+        Ok(self.finish(target, wanted))
+    }
+
+    /// Runs the phases that find things out, and says what the target takes.
+    pub(crate) fn describe(mut self, shared: &Shared<'_>, source: &[u8]) -> Result<Answer, ConvertError> {
+        let (target, _) = self.convert(shared)?;
+        let doc = shared.file.stages.iter().rfind(|s| s.name == self.stages[target].name);
+        Ok(self.outline(target, doc.and_then(|s| s.doc.as_deref()), source))
+    }
+
+    /// Grows the graph. Gives the stage to be built, and the paths of the context that are used.
+    pub(crate) fn convert(&mut self, shared: &Shared<'_>) -> Result<(StageId, BTreeSet<String>), ConvertError> {
         self.add_stages(&shared.file.stages)?;
         let target = self.target_stage()?;
         self.link()?;
         let reachable = self.resolve(target)?;
         let mut used = BTreeSet::new();
         for id in 0..self.stages.len() {
-            if reachable.contains(&id) && !self.stages[id].dispatched {
+            let wanted = reachable.contains(&id) && !self.stages[id].dispatched;
+            if wanted || (self.all_stages && !self.stages[id].unregistered) {
                 self.dispatch_stage(id)?;
                 used.extend(self.stages[id].context_paths.iter().cloned());
             }
         }
         let paths = self.stages[target].paths;
         self.path_sets[paths].insert("/".into());
-        self.fill_contexts(shared, &used);
-        Ok(self.finish(target, wanted))
+        self.lint.verdict()?;
+        Ok((target, used))
     }
 
     fn fill_contexts(&mut self, shared: &Shared<'_>, used: &BTreeSet<String>) {

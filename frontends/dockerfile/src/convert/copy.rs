@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::convert::converter::Converter;
-use crate::convert::dispatch::{owner, shell_error};
+use crate::convert::dispatch::owner;
 use crate::convert::error::ConvertError;
 use crate::convert::git::{GitRef, percent_decode};
 use crate::convert::graph::{Copy, File, FileAction, Meta, Op, Output, ProgressGroup, Source};
+use crate::convert::lint::rules;
 use crate::convert::paths;
 use crate::convert::stage::{Command, StageId, ranges};
 use crate::instruction::{self, Sources};
@@ -154,7 +155,7 @@ impl Converter<'_> {
         out.dest = self.expand(id, &sources.dest)?;
         let raw = Lexer { ignore_quotes: true, ..Lexer::new('\\') };
         for file in out.inline.iter_mut().filter(|f| f.expand) {
-            file.content = raw.expand(&file.content, &self.stages[id].state.env).map_err(shell_error)?.text;
+            file.content = self.expand_with(id, &raw, &file.content)?;
         }
         Ok(out)
     }
@@ -213,6 +214,12 @@ impl Converter<'_> {
             } else if is_url(source) {
                 self.url(&request, source, &shown, &template)?
             } else {
+                let path = paths::clean(source);
+                if request.from == Some(self.context) && self.ignored.keeps_out(&path) {
+                    let verb = if request.is_add { "Add" } else { "Copy" };
+                    let message = format!("Attempting to {verb} file \"{path}\" that is excluded by .dockerignore");
+                    self.lint.found(&rules::COPY_IGNORED_FILE, message);
+                }
                 local(&request, source, &template)
             };
             actions.push(FileAction::Copy(Box::new(copy)));
@@ -292,16 +299,7 @@ impl Converter<'_> {
         let file = url_file(url);
         let mut attrs = BTreeMap::from([("http.filename".to_owned(), file.clone())]);
         if !request.checksum.is_empty() {
-            let good = request
-                .checksum
-                .split_once(':')
-                .is_some_and(|(a, hex)| !a.is_empty() && !hex.is_empty() && hex.bytes().all(|b| b.is_ascii_hexdigit()));
-            if !good {
-                return Err(ConvertError::instruction(format!(
-                    "--checksum={}: wanted sha256:<digits>",
-                    request.checksum
-                )));
-            }
+            check_digest(&request.checksum)?;
             attrs.insert("http.checksum".to_owned(), request.checksum.clone());
         }
         let mut meta = Meta::named(shown);
@@ -342,6 +340,25 @@ impl Converter<'_> {
         merged.set_name(linked);
         self.graph.add(Op::Merge(vec![Some(base), Some(layer)]), merged)
     }
+}
+
+/// A digest by one of the algorithms that OCI registers, with as many digits as it has.
+pub(crate) fn check_digest(text: &str) -> Result<(), ConvertError> {
+    let wrong = |reason: &str| Err(ConvertError::instruction(format!("--checksum={text}: {reason}")));
+    let Some((algorithm, digits)) = text.split_once(':') else { return wrong("invalid checksum digest format") };
+    let length = match algorithm {
+        "sha256" => 64,
+        "sha384" => 96,
+        "sha512" => 128,
+        _ => return wrong("unsupported digest algorithm (wanted sha256, sha384 or sha512)"),
+    };
+    if digits.len() != length {
+        return wrong("invalid checksum digest length");
+    }
+    if digits.bytes().any(|b| !matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+        return wrong("invalid checksum digest format");
+    }
+    Ok(())
 }
 
 fn local(request: &Request<'_>, source: &str, template: &Copy) -> Copy {

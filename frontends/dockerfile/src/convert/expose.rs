@@ -19,11 +19,22 @@ fn range(text: &str) -> Option<(u16, u16)> {
     }
 }
 
-/// The ports that one word opens, as `port/proto`.
+/// What one word says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposed {
+    /// The ports that it opens, as `port/proto`.
+    pub ports: Vec<String>,
+    /// The protocol was not written in small letters.
+    pub capital_protocol: bool,
+    /// It names an address or a port of the host, which mean nothing here.
+    pub mapping: bool,
+}
+
+/// Reads one word.
 ///
 /// # Errors
 /// When the word cannot be read.
-pub fn parse(text: &str) -> Result<Vec<String>, PortError> {
+pub fn parse(text: &str) -> Result<Exposed, PortError> {
     let fail = |reason| PortError { text: text.to_owned(), reason };
     let mut parts: Vec<&str> = text.split(':').collect();
     let container = parts.pop().unwrap_or_default();
@@ -33,6 +44,7 @@ pub fn parse(text: &str) -> Result<Vec<String>, PortError> {
     if port.is_empty() {
         return Err(fail("there is no port"));
     }
+    let capital_protocol = proto != proto.to_lowercase();
     let proto = match proto.to_lowercase() {
         p if p.is_empty() => "tcp".to_owned(),
         p if matches!(p.as_str(), "tcp" | "udp" | "sctp") => p,
@@ -49,7 +61,8 @@ pub fn parse(text: &str) -> Result<Vec<String>, PortError> {
             return Err(fail("the ranges differ in length"));
         }
     }
-    Ok((first..=last).map(|p| format!("{p}/{proto}")).collect())
+    let mapping = !address.is_empty() || !host_port.is_empty();
+    Ok(Exposed { ports: (first..=last).map(|p| format!("{p}/{proto}")).collect(), capital_protocol, mapping })
 }
 
 #[cfg(test)]
@@ -65,7 +78,7 @@ mod tests {
             ("[::1]:1:80", vec!["80/tcp"]),
             ("1:80/sctp", vec!["80/sctp"]),
         ] {
-            assert_eq!(parse(text).unwrap(), wanted, "{text}");
+            assert_eq!(parse(text).unwrap().ports, wanted, "{text}");
         }
         for text in ["", "x", "80/icmp", "2-1", "99999", "x:1:80", "/tcp", "1-2:80-82"] {
             assert!(parse(text).is_err(), "{text}");

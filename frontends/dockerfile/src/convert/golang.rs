@@ -92,6 +92,20 @@ pub fn escape_json(json: &str) -> String {
     out
 }
 
+/// Bytes in the standard base64 alphabet, padded: how JSON carries them.
+pub fn base64(bytes: &[u8]) -> String {
+    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
+    for chunk in bytes.chunks(3) {
+        let bits = chunk.iter().fold(0u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
+        for i in 0..4 {
+            let letter = char::from(LETTERS[(bits >> (18 - 6 * i) & 63) as usize]);
+            out.push(if i > chunk.len() { '=' } else { letter });
+        }
+    }
+    out
+}
+
 /// What counts as true or false in an option.
 pub fn parse_bool(text: &str) -> Option<bool> {
     match text {

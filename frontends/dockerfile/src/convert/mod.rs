@@ -4,7 +4,6 @@
 //! solves anything; what to do with the graphs is the adapter's business.
 
 mod base;
-mod check;
 pub mod context;
 mod converter;
 pub(crate) mod copy;
@@ -15,7 +14,9 @@ pub mod git;
 pub mod golang;
 pub mod graph;
 pub mod image;
+pub(crate) mod lint;
 pub mod options;
+mod outline;
 pub mod paths;
 mod platform;
 pub mod reference;
@@ -25,14 +26,19 @@ mod stage;
 pub mod state;
 
 pub use error::{ConvertError, ErrorKind};
+pub use outline::Answer;
 pub use platform::PlatformError;
+
+use std::cell::RefCell;
 
 use context::{Local, MainContext};
 use converter::{Converter, Shared};
 use graph::{Graph, Meta, Output, Platform};
+use lint::{Ignored, Linter};
 use options::Options;
 
-use crate::host::Host;
+use crate::host::{Host, HostError, ImageConfigRequest, ResolvedImage, Ticket, Warning};
+use crate::instruction::Dockerfile;
 
 /// The answer of the frontend.
 #[derive(Debug)]
@@ -79,26 +85,161 @@ pub struct SourceFile {
     pub root: Output,
 }
 
-/// The whole frontend.
+/// Answers a build request.
 ///
 /// # Errors
 /// When the file cannot be had or converted; the error says where.
 pub fn build(host: &dyn Host) -> Result<Built, ConvertError> {
     let options = Options::parse(host.options(), &host.build_platform())?;
-    let context = MainContext::detect(host, &options)?;
-    let (source, ignore) = read_build_file(host, &options, &context)?;
-    let name = source.name.clone();
-    let targets = convert(host, &options, &context, &source, ignore).map_err(|e| e.in_file(&name))?;
+    let (context, source, ignore) = read(host, &options)?;
+    let convert = || {
+        let lint = Linter::new(host, &options, &source.data)?;
+        let file = parse(&source)?;
+        lint::check_file(&lint, &file);
+        let (exclude, ignored) = ignore_patterns(host, &options, &context, &source, ignore)?;
+        let muted = lint.muted();
+        let one = |platform: Option<&Platform>, lint: &Linter<'_>| {
+            let shared = Shared {
+                host,
+                options: &options,
+                file: &file,
+                context: &context,
+                exclude: &exclude,
+                ignored: &ignored,
+                lint,
+                all_stages: false,
+            };
+            Converter::new(&shared, platform)?.run(&shared, platform)
+        };
+        if options.platforms.is_empty() {
+            return Ok(vec![one(None, &lint)?]);
+        }
+        // The findings of one platform are those of all.
+        options.platforms.iter().enumerate().map(|(i, p)| one(Some(p), if i == 0 { &lint } else { &muted })).collect()
+    };
+    let targets = convert().map_err(|e: ConvertError| e.in_file(&source.name))?;
     Ok(Built { targets, multi_platform: options.multi_platform, source })
 }
 
-fn convert(
+/// Answers a request for information instead of a build, if the client's options make one (`requestid`, spec B.4).
+///
+/// # Errors
+/// As [`build`]; a request that is not known. A linter's answer holds the fault of the file instead.
+pub fn answer(host: &dyn Host) -> Result<Option<Answer>, ConvertError> {
+    const KEY: &str = "requestid";
+    let options = Options::parse(host.options(), &host.build_platform())?;
+    let Some(request) = options.raw(KEY).filter(|r| !r.is_empty()) else { return Ok(None) };
+    let (context, source, ignore) = read(host, &options)?;
+    let at_place = |e: ConvertError| e.in_file(&source.name);
+    match request {
+        "frontend.targets" => {
+            let file = parse(&source).map_err(at_place)?;
+            Ok(Some(outline::targets(&file, &source.data)))
+        }
+        "frontend.outline" => {
+            let convert = || {
+                let lint = Linter::new(host, &options, &source.data)?.muted();
+                describe(host, &options, &context, &source, ignore, &lint)
+            };
+            convert().map(Some).map_err(at_place)
+        }
+        "frontend.lint" => {
+            let found = Collector { host, warnings: RefCell::default() };
+            let lint_all = || {
+                let lint = Linter::new(&found, &options, &source.data)?;
+                let file = parse(&source)?;
+                lint::check_file(&lint, &file);
+                let (exclude, ignored) = ignore_patterns(host, &options, &context, &source, ignore)?;
+                let shared = Shared {
+                    host,
+                    options: &options,
+                    file: &file,
+                    context: &context,
+                    exclude: &exclude,
+                    ignored: &ignored,
+                    lint: &lint,
+                    all_stages: options.target.is_empty(),
+                };
+                Converter::new(&shared, None)?.convert(&shared).map(drop)
+            };
+            let fault = lint_all().err();
+            let warnings = found.warnings.into_inner();
+            Ok(Some(lint::answer(&warnings, fault.as_ref(), &source)))
+        }
+        other => {
+            let known = "there are frontend.outline, frontend.targets and frontend.lint";
+            Err(ConvertError::option(KEY, format!("unsupported request {other}: {known}")))
+        }
+    }
+}
+
+fn describe(
     host: &dyn Host,
     options: &Options,
     context: &MainContext,
     source: &SourceFile,
     ignore: Option<Vec<u8>>,
-) -> Result<Vec<Target>, ConvertError> {
+    lint: &Linter<'_>,
+) -> Result<Answer, ConvertError> {
+    let file = parse(source)?;
+    let (exclude, ignored) = ignore_patterns(host, options, context, source, ignore)?;
+    let shared =
+        Shared { host, options, file: &file, context, exclude: &exclude, ignored: &ignored, lint, all_stages: false };
+    Converter::new(&shared, None)?.describe(&shared, &source.data)
+}
+
+/// Keeps findings instead of telling the host.
+struct Collector<'a> {
+    host: &'a dyn Host,
+    warnings: RefCell<Vec<Warning>>,
+}
+
+impl Host for Collector<'_> {
+    fn options(&self) -> Vec<(String, String)> {
+        self.host.options()
+    }
+
+    fn build_platform(&self) -> Platform {
+        self.host.build_platform()
+    }
+
+    fn session(&self) -> Option<String> {
+        self.host.session()
+    }
+
+    fn read_files(&self, graph: &Graph, root: Output, paths: &[&str]) -> Result<Vec<Option<Vec<u8>>>, HostError> {
+        self.host.read_files(graph, root, paths)
+    }
+
+    fn start_image_config(&self, request: &ImageConfigRequest) -> Ticket {
+        self.host.start_image_config(request)
+    }
+
+    fn wait_image_config(&self, ticket: Ticket) -> Result<ResolvedImage, HostError> {
+        self.host.wait_image_config(ticket)
+    }
+
+    fn has_input(&self, name: &str) -> bool {
+        self.host.has_input(name)
+    }
+
+    fn warn(&self, warning: &Warning) {
+        self.warnings.borrow_mut().push(warning.clone());
+    }
+
+    fn log(&self, message: &str) {
+        self.host.log(message);
+    }
+}
+
+/// The context, the build file, and the build file's own ignore file.
+fn read(host: &dyn Host, options: &Options) -> Result<(MainContext, SourceFile, Option<Vec<u8>>), ConvertError> {
+    let context = MainContext::detect(host, options)?;
+    let (source, ignore) = read_build_file(host, options, &context)?;
+    Ok((context, source, ignore))
+}
+
+fn parse(source: &SourceFile) -> Result<Dockerfile, ConvertError> {
     let file = crate::parse(&source.data).map_err(|e| {
         let at = stage::ranges(e.span);
         ConvertError::from(ErrorKind::Syntax(e.to_string())).at(&at)
@@ -106,20 +247,27 @@ fn convert(
     if file.stages.is_empty() {
         return Err(ErrorKind::Syntax(format!("`{}` has no FROM: there is nothing to build", source.name)).into());
     }
-    check::run(host, options, &source.data, &file)?;
-    let exclude = match (context, ignore) {
+    Ok(file)
+}
+
+/// What of the main context is left out, as patterns and to look paths up.
+fn ignore_patterns(
+    host: &dyn Host,
+    options: &Options,
+    context: &MainContext,
+    source: &SourceFile,
+    ignore: Option<Vec<u8>>,
+) -> Result<(Vec<String>, Ignored), ConvertError> {
+    let patterns = match (context, ignore) {
         (MainContext::Local { .. }, Some(text)) => {
             context::parse_ignore(&format!("{}.dockerignore", source.name), &text)?
         }
         (MainContext::Local { name }, None) => context::main_ignore(host, options, name)?,
         (MainContext::Http { .. } | MainContext::Git { .. } | MainContext::Input, _) => Vec::new(),
     };
-    let shared = Shared { host, options, file: &file, context, exclude: &exclude };
-    let one = |platform: Option<&Platform>| Converter::new(&shared, platform)?.run(&shared, platform);
-    if options.platforms.is_empty() {
-        return Ok(vec![one(None)?]);
-    }
-    options.platforms.iter().map(|p| one(Some(p))).collect()
+    let ignored = Ignored::new(&patterns)
+        .map_err(|e| ConvertError::instruction(format!("the ignore file of the context: {e}")))?;
+    Ok((patterns, ignored))
 }
 
 /// Reads the build file and its own ignore file.

@@ -4,8 +4,9 @@ use crate::convert::converter::Converter;
 use crate::convert::dispatch::upper_keyword;
 use crate::convert::error::ConvertError;
 use crate::convert::graph::{
-    Access, Exec, File, FileAction, Meta, Mount, MountKind, Network, Op, Output, Owner, SecretEnv, Sharing, User,
+    Access, Exec, File, FileAction, Meta, Mount, MountKind, Network, Op, Output, Owner, Range, SecretEnv, Sharing, User,
 };
+use crate::convert::outline::Lent;
 use crate::convert::paths;
 use crate::convert::stage::{Command, StageId, ranges};
 use crate::convert::state::EnvList;
@@ -45,8 +46,9 @@ impl Converter<'_> {
 
         let mut mounts = Mounts::default();
         let (args, shown) = self.run_args(id, command, &run.command, &mut mounts)?;
+        let at = ranges(command.instruction.span);
         for (mount, &source) in resolved.iter().zip(&command.sources) {
-            self.add_mount(id, mount, source, &mut mounts)?;
+            self.add_mount(id, mount, source, &at, &mut mounts)?;
         }
         if self.options.shm_size > 0 {
             let kind = MountKind::Tmpfs { size: self.options.shm_size };
@@ -151,7 +153,11 @@ impl Converter<'_> {
 
     fn resolve_mounts(&self, id: StageId, run: &Run) -> Result<Vec<instruction::Mount>, ConvertError> {
         let env = &self.stages[id].state.env;
-        let mut expand = |word: &str| self.lexer.expand(word, env).map(|e| e.text).map_err(crate::ErrorKind::Shell);
+        let mut expand = |word: &str| {
+            let expanded = self.lexer.expand(word, env).map_err(crate::ErrorKind::Shell)?;
+            self.report_unset(id, &expanded.unmatched);
+            Ok(expanded.text)
+        };
         run.mounts
             .iter()
             .map(|m| m.resolve(&mut expand).map_err(|e| ConvertError::instruction(format!("--mount={}: {e}", m.text))))
@@ -163,11 +169,22 @@ impl Converter<'_> {
         id: StageId,
         mount: &instruction::Mount,
         source: StageId,
+        at: &[Range],
         out: &mut Mounts,
     ) -> Result<(), ConvertError> {
+        let lent = || Lent { required: mount.required, ranges: at.to_vec() };
         match mount.kind {
-            MountType::Secret => return add_secret(mount, out),
-            MountType::Ssh => return add_agent(mount, out),
+            MountType::Secret => {
+                add_secret(mount, out)?;
+                self.stages[id].outline.secrets.entry(secret_id(mount)?).or_insert_with(lent);
+                return Ok(());
+            }
+            MountType::Ssh => {
+                add_agent(mount, out)?;
+                let agent = if mount.id.is_empty() { "default" } else { &mount.id };
+                self.stages[id].outline.ssh.entry(agent.to_owned()).or_insert_with(lent);
+                return Ok(());
+            }
             MountType::Bind | MountType::Cache | MountType::Tmpfs => {}
         }
         let from_context = mount.from.is_empty() && mount.kind != MountType::Cache;
@@ -253,13 +270,17 @@ fn access(mount: &instruction::Mount, id: String, mode: u32) -> Access {
     }
 }
 
-fn add_secret(mount: &instruction::Mount, out: &mut Mounts) -> Result<(), ConvertError> {
-    let id = match (mount.source.as_str(), mount.id.as_str(), mount.target.as_str()) {
+fn secret_id(mount: &instruction::Mount) -> Result<String, ConvertError> {
+    Ok(match (mount.source.as_str(), mount.id.as_str(), mount.target.as_str()) {
         ("", "", "") => return Err(ConvertError::instruction("--mount=type=secret needs an id, a source or a target")),
         ("", "", target) => paths::base(target).to_owned(),
         ("", id, _) => id.to_owned(),
         (source, _, _) => source.to_owned(),
-    };
+    })
+}
+
+fn add_secret(mount: &instruction::Mount, out: &mut Mounts) -> Result<(), ConvertError> {
+    let id = secret_id(mount)?;
     if let Some(name) = &mount.env {
         out.secret_env.push(SecretEnv { id: id.clone(), name: name.clone(), optional: !mount.required });
     }

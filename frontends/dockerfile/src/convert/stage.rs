@@ -7,9 +7,11 @@ use crate::convert::converter::Converter;
 use crate::convert::error::ConvertError;
 use crate::convert::graph::{Platform, Range};
 use crate::convert::image::Image;
+use crate::convert::lint::rules;
+use crate::convert::outline::Outline;
 use crate::convert::state::State;
-use crate::instruction::{Instruction, Kind, MountSpec};
-use crate::shell::NoEnv;
+use crate::instruction::{Instruction, Kind, MountSpec, suggest};
+use crate::shell::{Expansion, NoEnv};
 use crate::span::Span;
 
 /// Index of a stage.
@@ -36,6 +38,8 @@ pub(crate) struct Stage {
     pub title: String,
     /// Image or stage it starts from.
     pub base_name: String,
+    /// The same as it was written, variables replaced.
+    pub original_base: String,
     /// The FROM line.
     pub code: String,
     pub ranges: Vec<Range>,
@@ -64,8 +68,14 @@ pub(crate) struct Stage {
     pub command_total: usize,
     /// The command under way is a trigger of the base.
     pub on_build: bool,
-    /// CMD was seen in this stage.
-    pub cmd_set: bool,
+    /// Where CMD, ENTRYPOINT and HEALTHCHECK were last seen in this stage.
+    pub cmd_at: Option<Vec<Range>>,
+    pub entrypoint_at: Option<Vec<Range>>,
+    pub healthcheck_at: Option<Vec<Range>>,
+    /// WORKDIR was seen in this stage or in one that it starts from.
+    pub workdir_set: bool,
+    /// What the stage takes.
+    pub outline: Outline,
 }
 
 /// One entry per line, as source maps want it.
@@ -80,6 +90,7 @@ impl Converter<'_> {
             name: None,
             title: String::new(),
             base_name,
+            original_base: String::new(),
             code: String::new(),
             ranges,
             platform: None,
@@ -102,12 +113,17 @@ impl Converter<'_> {
             command_index: 0,
             command_total: 0,
             on_build: false,
-            cmd_set: false,
+            cmd_at: None,
+            entrypoint_at: None,
+            healthcheck_at: None,
+            workdir_set: false,
+            outline: Outline::default(),
         }
     }
 
     fn add_stage(&mut self, mut stage: Stage) -> StageId {
         stage.base = self.by_name.get(&stage.base_name).copied();
+        stage.outline = stage.base.map_or(&self.outline, |base| &self.stages[base].outline).clone();
         let id = self.stages.len();
         if let Some(name) = &stage.name {
             self.by_name.insert(name.to_lowercase(), id);
@@ -124,6 +140,7 @@ impl Converter<'_> {
     pub(crate) fn add_stages(&mut self, parsed: &[crate::instruction::Stage]) -> Result<(), ConvertError> {
         for (index, source) in parsed.iter().enumerate() {
             let at = ranges(source.span);
+            self.lint.enter(&source.comments, &at);
             self.add_parsed(index, source).map_err(|e| e.at(&at))?;
         }
         Ok(())
@@ -132,17 +149,24 @@ impl Converter<'_> {
     fn add_parsed(&mut self, index: usize, source: &crate::instruction::Stage) -> Result<(), ConvertError> {
         let expand =
             |word: &str| self.lexer.expand(word, &self.global).map_err(|e| ConvertError::instruction(e.to_string()));
-        let base = expand(&source.base)?.text;
+        let base = expand(&source.base)?;
+        self.report_undeclared(&base.unmatched);
+        let mut used = base.matched;
+        let base = base.text;
         if base.is_empty() {
             return Err(ConvertError::instruction(format!(
                 "the base `{}` expands to nothing: give its ARG a default",
                 source.base
             )));
         }
-        let platform = match &source.platform {
+        let platform = match source.platform.as_deref().filter(|word| !word.is_empty()) {
             None => None,
             Some(word) => {
-                let text = expand(word)?.text;
+                let found = expand(word)?;
+                self.report_undeclared(&found.unmatched);
+                self.report_platform(source, word, &found);
+                used.extend(found.matched);
+                let text = found.text;
                 if text.is_empty() {
                     return Err(ConvertError::instruction(format!("the platform `{word}` expands to nothing")));
                 }
@@ -177,8 +201,42 @@ impl Converter<'_> {
             .count();
         let id = self.add_stage(stage);
         let stage = &mut self.stages[id];
+        stage.outline.used.extend(used);
         stage.command_total = steps + usize::from(stage.base_name != SCRATCH && stage.base.is_none());
         Ok(())
+    }
+
+    /// Variables of FROM that no ARG before it declares.
+    fn report_undeclared(&self, unmatched: &BTreeSet<String>) {
+        let known: BTreeSet<&str> =
+            self.global.iter().map(|(key, _)| key).chain(self.outline.args.keys().map(String::as_str)).collect();
+        let known: Vec<&str> = known.into_iter().collect();
+        for name in unmatched.iter().filter(|name| !known.contains(&name.as_str())) {
+            let near = suggest::exact(name, &known).map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+            self.lint.found(&rules::UNDEFINED_ARG_IN_FROM, format!("FROM argument '{name}' is not declared{near}"));
+        }
+    }
+
+    /// A platform that is the default anyway, or that leaves no choice.
+    fn report_platform(&self, source: &crate::instruction::Stage, word: &str, found: &Expansion) {
+        const TARGET: &str = "TARGETPLATFORM";
+        if found.matched.len() == 1 && found.unmatched.is_empty() && found.matched.contains(TARGET) {
+            if self.global.get(TARGET) == Some(&found.text) {
+                let message = format!(
+                    "Setting platform to predefined {word} in FROM is redundant as this is the default behavior"
+                );
+                self.lint.found(&rules::REDUNDANT_TARGET_PLATFORM, message);
+            }
+        } else if found.matched.is_empty()
+            && found.unmatched.is_empty()
+            && let Ok(platform) = Platform::parse(&found.text, &self.build_platform)
+        {
+            let name = source.name.as_deref().unwrap_or_default();
+            if !name.contains(&platform.os) && !name.contains(&platform.architecture) {
+                let message = format!("FROM --platform flag should not use constant value \"{}\"", found.text);
+                self.lint.found(&rules::CONST_PLATFORM, message);
+            }
+        }
     }
 
     /// The stage to be built.

@@ -6,7 +6,7 @@ pub(crate) mod build;
 mod duration;
 mod flags;
 mod mount;
-mod suggest;
+pub(crate) mod suggest;
 
 pub use mount::{Device, Expand, Mount, MountSpec, MountType, Sharing};
 

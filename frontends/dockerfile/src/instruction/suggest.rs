@@ -3,12 +3,12 @@
 use crate::text;
 
 /// Letters count: for flags and mount options.
-pub(super) fn exact(written: &str, known: &[&str]) -> Option<String> {
+pub(crate) fn exact(written: &str, known: &[&str]) -> Option<String> {
     nearest(written, known.iter().copied())
 }
 
 /// Case does not count; the answer takes the case of what was written.
-pub(super) fn any_case(written: &str, known: &[&str]) -> Option<String> {
+pub(crate) fn any_case(written: &str, known: &[&str]) -> Option<String> {
     let lower = text::lower(written);
     let found = nearest(&lower, known.iter().copied())?;
     Some(if written == lower { found } else { found.to_ascii_uppercase() })
