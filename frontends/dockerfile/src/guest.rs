@@ -132,6 +132,20 @@ impl Host for Guest {
         Ok(files)
     }
 
+    fn modified(&self, graph: &Graph, root: Output, file: Option<&str>) -> Result<Option<i64>, HostError> {
+        let state = Lowering::new(&self.invocation, None).root(graph, root).map_err(host_error)?;
+        let tree = solve::start(&state).wait().map_err(host_error)?;
+        let found = match file {
+            Some(file) => tree.stat(file).map(|stat| vec![stat]),
+            None => tree.read_dir("/", None),
+        };
+        match found {
+            Ok(stats) => Ok(stats.iter().map(|stat| stat.modified.div_euclid(1_000_000_000)).max()),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(host_error(error)),
+        }
+    }
+
     fn start_image_config(&self, request: &ImageConfigRequest) -> Ticket {
         let mode = match request.mode {
             ResolveMode::Default => images::ResolveMode::Default,

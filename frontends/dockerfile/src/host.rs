@@ -24,6 +24,13 @@ pub trait Host {
     /// When the source itself cannot be had. A missing file is no error.
     fn read_files(&self, graph: &Graph, root: Output, paths: &[&str]) -> Result<Vec<Option<Vec<u8>>>, HostError>;
 
+    /// When `file` of the result of `root` was last modified, in seconds since 1970; without a file, the newest entry at its top.
+    /// `None` if there is no such file.
+    ///
+    /// # Errors
+    /// When the source itself cannot be had.
+    fn modified(&self, graph: &Graph, root: Output, file: Option<&str>) -> Result<Option<i64>, HostError>;
+
     /// Starts to resolve the config of an image. Must not block; the answer is taken with [`Host::wait_image_config`].
     fn start_image_config(&self, request: &ImageConfigRequest) -> Ticket;
 

@@ -188,15 +188,27 @@ pub struct FrontendArguments {
     /// Network of RUN steps.
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "none", "host"])]
     pub network: String,
-    /// Run every step anew; with `--no-cache-filter`, only those stages.
+    /// Run every step anew.
     #[arg(long)]
     pub no_cache: bool,
     /// Ask registries for the newest image even where the store has one by that name.
     #[arg(long)]
     pub pull: bool,
+    /// Run only the steps of these stages anew.
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    pub no_cache_filter: Vec<String>,
     /// Add a line to /etc/hosts of RUN steps.
     #[arg(long, value_name = "HOST:IP")]
     pub add_host: Vec<String>,
+    /// Limit of the processes of RUN steps, as in `nofile=1024:2048`.
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub ulimit: Vec<String>,
+    /// Size of /dev/shm of RUN steps, as in `64m`.
+    #[arg(long, value_name = "SIZE")]
+    pub shm_size: Option<String>,
+    /// Parent control group of RUN steps.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup_parent: Option<String>,
 }
 
 /// `rhost build`.
@@ -236,6 +248,13 @@ pub struct BuildArguments {
     /// Say which frontend would read the build file, and why; build nothing.
     #[arg(long)]
     pub print_frontend: bool,
+    /// Ask about the build file instead of building: `check` (its findings), `outline` (the arguments and secrets of a target),
+    /// `targets`, `convertllb` (the graph); with `,format=json` for programs, `,ignorestatus=true` to exit with 0 all the same.
+    #[arg(long, value_name = "METHOD[,OPTION]", default_value = "build")]
+    pub call: String,
+    /// The same as `--call check`.
+    #[arg(long)]
+    pub check: bool,
     /// Steps that run at once [default: four for each processor, at least 32].
     #[arg(long, value_name = "N")]
     pub jobs: Option<std::num::NonZeroUsize>,
@@ -327,4 +346,7 @@ pub struct DumpLlbArguments {
     /// Graphviz, for people.
     #[arg(long)]
     pub dot: bool,
+    /// Write the frontend's result metadata (JSON) to FILE: `containerimage.config` and what else it says of the image.
+    #[arg(long, value_name = "FILE")]
+    pub metadata_file: Option<PathBuf>,
 }

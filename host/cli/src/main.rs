@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     // Steps that were dropped are killed by their supervisors; do not wait for threads that block in the kernel.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
     match answer {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             failure::print(&error);
             ExitCode::from(error.kind.exit_code())

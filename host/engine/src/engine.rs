@@ -86,6 +86,15 @@ impl SnapshotCodec {
     }
 }
 
+/// What a frontend made, before anything is solved.
+#[derive(Debug, Clone)]
+pub struct Dumped {
+    /// The graph; empty for scratch.
+    pub definition: Definition,
+    /// Result metadata by BuildKit's names, as in `containerimage.config`.
+    pub metadata: BTreeMap<String, Vec<u8>>,
+}
+
 impl ResultCodec<Value> for SnapshotCodec {
     fn kind(&self) -> &str {
         "snapshot-v1"
@@ -131,16 +140,44 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::build`].
-    pub async fn definition(&self, request: &GraphRequest, events: &Events) -> Result<Definition, BuildError> {
+    pub async fn definition(&self, request: &GraphRequest, events: &Events) -> Result<Dumped, BuildError> {
         let (_, outcome) = self.graph(request, events, NonZeroUsize::MIN).await?;
         match <[_; 1]>::try_from(outcome.targets) {
-            Ok([target]) => Ok(target.definition),
+            Ok([target]) => {
+                let mut metadata = outcome.metadata;
+                if !target.config.is_empty() {
+                    metadata.insert("containerimage.config".into(), target.config);
+                }
+                Ok(Dumped { definition: target.definition, metadata })
+            }
             Err(targets) => Err(BuildError::new(
                 Kind::Request,
                 format!("the build has {} results, one for each platform", targets.len()),
             )
             .hint("name one with --platform")),
         }
+    }
+
+    /// Asks the frontend for information instead of a graph, as in `frontend.lint` (spec B.4). Gives its metadata: `result.json`,
+    /// `result.txt`, …
+    ///
+    /// # Errors
+    /// As [`Engine::build`]; a frontend that does not know the request.
+    pub async fn call(
+        &self,
+        request: &GraphRequest,
+        method: &str,
+        events: &Events,
+    ) -> Result<BTreeMap<String, Vec<u8>>, BuildError> {
+        let mut request = request.clone();
+        request.options.insert("requestid".into(), method.to_owned());
+        request.options.insert("frontend.caps".into(), "moby.buildkit.frontend.subrequests".into());
+        let (_, outcome) = self.run_frontend(&request, events, NonZeroUsize::MIN).await?;
+        if outcome.metadata.is_empty() {
+            let message = format!("the frontend does not answer `{method}`");
+            return Err(BuildError::new(Kind::Frontend, message).hint("build without --call"));
+        }
+        Ok(outcome.metadata)
     }
 
     /// Builds and exports.
@@ -170,7 +207,21 @@ impl Engine {
         Ok(exported)
     }
 
+    /// The frontend's outcome, which holds something to build.
     async fn graph(
+        &self,
+        request: &GraphRequest,
+        events: &Events,
+        jobs: NonZeroUsize,
+    ) -> Result<(Arc<Session>, Outcome), BuildError> {
+        let (session, outcome) = self.run_frontend(request, events, jobs).await?;
+        if outcome.targets.is_empty() {
+            return Err(BuildError::new(Kind::Frontend, "the frontend gave no result"));
+        }
+        Ok((session, outcome))
+    }
+
+    async fn run_frontend(
         &self,
         request: &GraphRequest,
         events: &Events,
@@ -228,9 +279,6 @@ impl Engine {
         }
         let outcome = frontend.build(session.clone(), invocation, &Limits::HOSTILE).await;
         let outcome = outcome.map_err(|error| blame::frontend(&session, &file, error))?;
-        if outcome.targets.is_empty() {
-            return Err(BuildError::new(Kind::Frontend, format!("{} gave no result", frontend.identity())));
-        }
         Ok((session, outcome))
     }
 
@@ -280,6 +328,7 @@ fn invocation(request: &GraphRequest, file: String, contexts: Vec<(String, Strin
     invocation.labels = pairs(&request.labels);
     invocation.named_contexts = contexts;
     let options = &mut invocation.options;
+    options.extend(request.options.clone());
     if !request.platforms.is_empty() {
         let list: Vec<String> = request.platforms.iter().map(ToString::to_string).collect();
         options.insert("platform".into(), list.join(","));

@@ -66,6 +66,33 @@ pub enum Event {
         /// One line.
         message: Arc<str>,
     },
+    /// The frontend has found something in the build file that fails nothing.
+    Finding(Arc<Finding>),
+}
+
+/// What a frontend has found in its build file.
+#[derive(Debug, Clone)]
+pub struct Finding {
+    /// Stable name of the rule, or empty.
+    pub rule: String,
+    /// One line.
+    pub message: String,
+    /// More lines.
+    pub details: Vec<String>,
+    /// Where to read more.
+    pub url: Option<String>,
+    /// Where in the build file: its name and text, and the lines of each range.
+    pub place: Option<(String, Vec<u8>, Vec<(u32, u32)>)>,
+}
+
+impl Finding {
+    /// As BuildKit words it: `Rule: message (line 3)`.
+    pub fn short(&self) -> String {
+        let line = self.place.as_ref().and_then(|(_, _, ranges)| ranges.first()).filter(|(line, _)| *line > 0);
+        let line = line.map(|(line, _)| format!(" (line {line})")).unwrap_or_default();
+        let rule = if self.rule.is_empty() { String::new() } else { format!("{}: ", self.rule) };
+        format!("{rule}{}{line}", self.message)
+    }
 }
 
 /// Where events go. Cheap to clone; an event that nobody reads is dropped.

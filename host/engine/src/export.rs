@@ -120,12 +120,8 @@ impl Exporter {
                 )));
             }
         }
-        let epoch = match request.graph.build_args.get("SOURCE_DATE_EPOCH").map(String::as_str) {
-            None | Some("") => None,
-            Some(text) => Some(text.parse().map_err(|_| {
-                wrong(&format!("build argument SOURCE_DATE_EPOCH={text}: wanted seconds since 1970; other forms are not supported yet"))
-            })?),
-        };
+        // The frontend says what other values mean: the date of a context or a stage.
+        let epoch = request.graph.build_args.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
         // Packing computes all the time: more threads than processors bring nothing.
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = NonZeroUsize::new(request.jobs.min(processors)).unwrap_or(NonZeroUsize::MIN);
@@ -137,11 +133,14 @@ impl Exporter {
     /// # Errors
     /// The disk, or a destination that cannot be written.
     pub async fn export(
-        self,
+        mut self,
         shared: &std::sync::Arc<Shared>,
         results: Vec<(Target, Value)>,
         metadata: BTreeMap<String, Vec<u8>>,
     ) -> Result<(Exported, Vec<PushOrder>), BuildError> {
+        let dated = metadata.iter().filter(|(key, _)| key.split('/').next() == Some("source.date.epoch"));
+        let dated = dated.filter_map(|(_, value)| std::str::from_utf8(value).ok()?.parse::<i64>().ok()).max();
+        self.epoch = dated.or(self.epoch);
         let (shared2, shared3) = (shared.clone(), shared.clone());
         let failed = |error: OpFailure| {
             let kind = match &error {

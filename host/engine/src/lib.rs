@@ -26,9 +26,9 @@ mod syntax;
 mod value;
 
 pub use config::{EmulationSettings, Settings};
-pub use engine::{Engine, EngineOptions};
+pub use engine::{Dumped, Engine, EngineOptions};
 pub use error::{BuildError, Kind, Place};
-pub use event::{Event, Events};
+pub use event::{Event, Events, Finding};
 pub use export::Exported;
 pub use frontends::{Because, ChosenFrontend, FrontendBytes, FrontendSource};
 pub use pull::PullPlatforms;

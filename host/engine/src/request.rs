@@ -79,6 +79,8 @@ pub struct GraphRequest {
     pub network: Option<String>,
     /// `--add-host`, `HOST:IP` or `HOST=IP`.
     pub add_hosts: Vec<(String, String)>,
+    /// Further options of the frontend by BuildKit's names (spec B.4), as in `ulimit` or `shm-size`.
+    pub options: BTreeMap<String, String>,
 }
 
 /// A whole build.

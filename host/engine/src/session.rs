@@ -12,7 +12,7 @@ use rhost_solver::{Edge, Graph, Solver};
 
 use crate::blame;
 use crate::error::{BuildError, Kind, Place};
-use crate::event::Event;
+use crate::event::{Event, Finding};
 use crate::images::Freshness;
 use crate::op_error::{OpFailure, blocking};
 use crate::ops;
@@ -249,9 +249,16 @@ impl FrontendHost for Session {
             Report::Log { .. } => {}
             Report::Diagnostic(finding) => {
                 if finding.severity < Severity::Error {
-                    let place = finding.marks.first().map(|m| format!(" ({}:{})", m.source.filename, m.range.start.0));
-                    let message = format!("{}{}", finding.message, place.unwrap_or_default());
-                    self.shared.events.send(Event::Warning { vertex: None, message: message.into() });
+                    let ranges = finding.marks.iter().map(|mark| (mark.range.start.0, mark.range.end.0)).collect();
+                    let place =
+                        finding.marks.first().map(|m| (m.source.filename.clone(), m.source.data.to_vec(), ranges));
+                    self.shared.events.send(Event::Finding(Arc::new(Finding {
+                        rule: finding.code.clone(),
+                        message: finding.message.clone(),
+                        details: finding.details.clone(),
+                        url: finding.url.clone(),
+                        place,
+                    })));
                 }
                 self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
             }

@@ -30,7 +30,7 @@ pub(crate) enum Challenge {
 pub(crate) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     let mut basic = None;
     for value in headers.get_all(WWW_AUTHENTICATE) {
-        for (scheme, pairs) in parse(value.to_str().unwrap_or_default()) {
+        for (scheme, pairs) in parse_challenges(value.to_str().unwrap_or_default()) {
             let get = |key: &str| pairs.iter().find(|(k, _)| k == key).map(|(_, v)| v.clone());
             match (scheme.as_str(), get("realm")) {
                 ("bearer", Some(realm)) => {
@@ -44,8 +44,9 @@ pub(crate) fn challenge(headers: &HeaderMap) -> Option<Challenge> {
     basic
 }
 
-/// `Scheme key="value", key=value, Other …` as lower-case schemes with their pairs; what makes no sense is skipped.
-fn parse(text: &str) -> Vec<(String, Vec<(String, String)>)> {
+/// The value of `WWW-Authenticate`, `Scheme key="value", key=value, Other …`, as lower-case schemes with their pairs; what makes no
+/// sense is skipped.
+pub fn parse_challenges(text: &str) -> Vec<(String, Vec<(String, String)>)> {
     let mut list: Vec<(String, Vec<(String, String)>)> = Vec::new();
     let mut rest = text;
     loop {

@@ -24,6 +24,7 @@ mod tls;
 mod transport;
 mod wasm;
 
+pub use auth::parse_challenges;
 pub use client::{Client, ClientOptions, Proxies, Retry};
 pub use config::{ConfigError, HostConfig, KeyPair, RegistryConfig};
 pub use credentials::{Credential, CredentialError, CredentialSource, DockerConfig, HelperEnvironment, NoCredentials};

@@ -69,10 +69,15 @@ impl Buildkitd {
         Ok(Self { keeper, buildctl, dir })
     }
 
+    /// Where it listens, as `--addr` of its clients takes it.
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.dir.path().join("socket").display())
+    }
+
     /// `buildctl` with `args`, talking to this daemon.
     pub fn command<S: AsRef<OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.buildctl);
-        command.arg("--addr").arg(format!("unix://{}", self.dir.path().join("socket").display()));
+        command.arg("--addr").arg(self.address());
         command.args(args).stdin(Stdio::null());
         command
     }
@@ -85,17 +90,22 @@ impl Drop for Buildkitd {
     }
 }
 
-/// A program of BuildKit's: from PATH, else from where `cargo xtask peers` puts them.
-fn peer(program: &str) -> Result<PathBuf> {
+/// A program that rhost is compared with: from PATH, else from where `cargo xtask peers` puts them.
+///
+/// # Errors
+/// When it is in neither.
+pub fn peer(program: &str) -> Result<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let peers = cache_home()?.join("peers");
     let found = std::fs::read_dir(&peers).into_iter().flatten().flatten();
-    dirs.extend(found.map(|entry| entry.path()).filter(|path| is_buildkit(path)));
-    let program = dirs.iter().map(|dir| dir.join(program)).find(|file| file.is_file());
-    program.with_context(|| format!("buildkitd is not on PATH nor in `{}`: run `cargo xtask peers`", peers.display()))
+    dirs.extend(found.map(|entry| entry.path()).filter(|path| is_peer(path)));
+    let file = dirs.iter().map(|dir| dir.join(program)).find(|file| file.is_file());
+    file.with_context(|| format!("{program} is not on PATH nor in `{}`: run `cargo xtask peers`", peers.display()))
 }
 
-fn is_buildkit(path: &Path) -> bool {
-    path.file_name().and_then(OsStr::to_str).is_some_and(|name| name.starts_with("buildkit-"))
+fn is_peer(path: &Path) -> bool {
+    path.file_name()
+        .and_then(OsStr::to_str)
+        .is_some_and(|name| name.starts_with("buildkit-") || name.starts_with("buildx-"))
 }

@@ -12,7 +12,7 @@ mod registry;
 mod skip;
 
 pub use base_image::{Image, busybox, busybox_everywhere, debian};
-pub use buildkitd::Buildkitd;
+pub use buildkitd::{Buildkitd, peer};
 pub use cache::cached;
 pub use host::{Ran, TestHost, rhost_binary};
 pub use layout::{Platform, write_layout};

@@ -255,6 +255,11 @@ impl NamedContext {
         }))
     }
 
+    /// Option value.
+    pub fn input(&self) -> &str {
+        &self.input
+    }
+
     fn request(
         &self,
         host: &dyn Host,

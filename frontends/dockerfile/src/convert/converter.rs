@@ -91,7 +91,7 @@ impl<'a> Converter<'a> {
             outline: Outline::default(),
         };
         converter.set_globals(shared.file)?;
-        converter.set_epoch()?;
+        converter.set_epoch(shared)?;
         Ok(converter)
     }
 
@@ -172,35 +172,6 @@ impl<'a> Converter<'a> {
                 self.lint.found_at(&rules::INVALID_DEFAULT_ARG_IN_FROM, &ranges(stage.span), message);
             }
         }
-    }
-
-    /// SOURCE_DATE_EPOCH: an integer, or empty for "not dated".
-    fn set_epoch(&mut self) -> Result<(), ConvertError> {
-        const KEY: &str = "SOURCE_DATE_EPOCH";
-        let argument = self.build_args.get(KEY).cloned();
-        let Some(value) =
-            argument.clone().or_else(|| self.global.get(KEY).filter(|v| !v.is_empty()).map(str::to_owned))
-        else {
-            return Ok(());
-        };
-        if value.is_empty() {
-            self.build_args.remove(KEY);
-            self.global.remove(KEY);
-            return Ok(());
-        }
-        let seconds: i64 = value.parse().map_err(|_| {
-            ConvertError::unsupported(format!(
-                "{KEY}={value}: a number of seconds is; taking the date of a context or a stage"
-            ))
-        })?;
-        self.epoch = Some(seconds);
-        if argument.is_some() {
-            self.build_args.insert(KEY.into(), seconds.to_string());
-        }
-        if self.global.get(KEY).is_some() {
-            self.global.set(KEY, &seconds.to_string());
-        }
-        Ok(())
     }
 
     /// The date of history entries.

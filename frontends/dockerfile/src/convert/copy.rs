@@ -70,7 +70,7 @@ fn has_wildcard(text: &str) -> bool {
 }
 
 /// Name of the file that a URL is stored as.
-fn url_file(url: &str) -> String {
+pub(crate) fn url_file(url: &str) -> String {
     let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
     let end = rest.find(['?', '#']).unwrap_or(rest.len());
     let path = rest[..end].split_once('/').map_or("", |(_, path)| path);

@@ -214,6 +214,12 @@ impl GitRef {
         self
     }
 
+    /// The same with files that have the time of the commit.
+    #[must_use]
+    pub fn dated(&self) -> Self {
+        Self { mtime: "commit".into(), ..self.clone() }
+    }
+
     /// The source operation. `keep` keeps `.git`.
     pub fn op(&self, keep: bool) -> Op {
         let mut identifier = format!("git://{}", self.place);

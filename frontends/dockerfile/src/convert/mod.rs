@@ -8,6 +8,7 @@ pub mod context;
 mod converter;
 pub(crate) mod copy;
 mod dispatch;
+mod epoch;
 pub mod error;
 pub mod expose;
 pub mod git;
@@ -209,6 +210,10 @@ impl Host for Collector<'_> {
 
     fn read_files(&self, graph: &Graph, root: Output, paths: &[&str]) -> Result<Vec<Option<Vec<u8>>>, HostError> {
         self.host.read_files(graph, root, paths)
+    }
+
+    fn modified(&self, graph: &Graph, root: Output, file: Option<&str>) -> Result<Option<i64>, HostError> {
+        self.host.modified(graph, root, file)
     }
 
     fn start_image_config(&self, request: &ImageConfigRequest) -> Ticket {

@@ -3,15 +3,20 @@ use std::io::IsTerminal;
 
 use rhost_engine::{BuildError, BuildRequest, Engine, Kind};
 
+use super::call::{self, Call};
 use super::request;
 use crate::arguments::{BuildArguments, Progress};
 use crate::progress;
 
-/// Builds, exports, and writes the files that were asked for.
+/// Builds, exports, and writes the files that were asked for. Gives the exit code.
 ///
 /// # Errors
 /// What went wrong.
-pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<(), BuildError> {
+pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, BuildError> {
+    let method = if arguments.check { "check" } else { arguments.call.as_str() };
+    if let Some(call) = Call::parse(method)? {
+        return call::run(engine, &request::graph(&arguments.context, arguments.frontend)?, &call).await;
+    }
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
     let to_stdout = arguments.output.iter().any(|output| output == "-" || output.contains("dest=-"));
     if to_stdout && std::io::stdout().is_terminal() {
@@ -31,7 +36,7 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<(), Build
     if arguments.print_frontend {
         let chosen = engine.choose_frontend(&request.graph)?;
         println!("{}\n  because {}", chosen.source, chosen.because);
-        return Ok(());
+        return Ok(0);
     }
     let (events, finish) = progress::start(if quiet { Progress::Quiet } else { arguments.progress });
     let built = engine.build(&request, &events).await;
@@ -61,5 +66,5 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<(), Build
     } else if let (Some(id), false) = (built.image_id, to_stdout) {
         println!("{id}");
     }
-    Ok(())
+    Ok(0)
 }

@@ -1,4 +1,5 @@
 //! `rhost debug`: for people who write frontends.
+use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
 use rhost_engine::{BuildError, Engine, Events, Kind};
@@ -17,7 +18,8 @@ pub async fn dump_llb(engine: &Engine, arguments: DumpLlbArguments) -> Result<()
             .hint("redirect it to a file, pipe it to `buildctl debug dump-llb`, or add --json or --dot"));
     }
     let request = request::graph(&arguments.context, arguments.frontend)?;
-    let definition = engine.definition(&request, &Events::none()).await?;
+    let dumped = engine.definition(&request, &Events::none()).await?;
+    let definition = dumped.definition;
     let wrong = |error: &dyn std::fmt::Display| BuildError::new(Kind::Frontend, error);
     let bytes = if arguments.json {
         let value = definition.to_json().map_err(|error| wrong(&error))?;
@@ -29,5 +31,12 @@ pub async fn dump_llb(engine: &Engine, arguments: DumpLlbArguments) -> Result<()
     } else {
         definition.encode()
     };
+    if let Some(path) = &arguments.metadata_file {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let metadata: BTreeMap<_, _> = dumped.metadata.iter().map(|(key, value)| (key, text(value))).collect();
+        let json = serde_json::to_vec_pretty(&metadata).map_err(|error| wrong(&error))?;
+        std::fs::write(path, json)
+            .map_err(|error| BuildError::new(Kind::Store, format!("cannot write `{}`: {error}", path.display())))?;
+    }
     std::io::stdout().write_all(&bytes).map_err(|error| BuildError::new(Kind::Store, format!("stdout: {error}")))
 }

@@ -1,5 +1,6 @@
 //! The commands: from typed flags to requests, from answers to exit codes.
 mod build;
+mod call;
 mod debug;
 mod emulation;
 mod frontend;
@@ -12,19 +13,19 @@ use rhost_exec::UserNamespace;
 use crate::arguments::{Arguments, Command, DebugCommand, FrontendCommand};
 use crate::environment;
 
-/// Runs one command.
+/// Runs one command. Gives the exit code.
 ///
 /// # Errors
 /// What went wrong, with kind, place and hints.
-pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<(), BuildError> {
+pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<u8, BuildError> {
     if let Command::Emulation { command } = &arguments.command {
         // Nothing of the store is needed.
-        return emulation::run(command, &environment::settings(&arguments)?, namespace);
+        return emulation::run(command, &environment::settings(&arguments)?, namespace).map(|()| 0);
     }
     let engine = Engine::open(environment::options(&arguments, namespace)?)?;
-    match arguments.command {
+    let done = match arguments.command {
         Command::Emulation { .. } => Ok(()),
-        Command::Build(build) => build::run(&engine, *build).await,
+        Command::Build(build) => return build::run(&engine, *build).await,
         Command::Images(images) => image::list(&engine, &images),
         Command::Save(save) => image::save(&engine, &save),
         Command::Tag(tag) => image::tag(&engine, &tag),
@@ -34,5 +35,6 @@ pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<(), B
         Command::Frontend { command: FrontendCommand::Inspect(inspect) } => frontend::inspect(&engine, &inspect).await,
         Command::Frontend { command: FrontendCommand::Push(push) } => frontend::push(&engine, &push).await,
         Command::Debug { command: DebugCommand::DumpLlb(dump) } => debug::dump_llb(&engine, dump).await,
-    }
+    };
+    done.map(|()| 0)
 }

@@ -61,6 +61,14 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
             text.split_once(['=', ':']).ok_or_else(|| wrong(format!("--add-host {text}: wanted HOST:IP")))?;
         add_hosts.push((host.to_owned(), ip.trim_matches(['[', ']']).to_owned()));
     }
+    let mut options = BTreeMap::new();
+    if !flags.ulimit.is_empty() {
+        options.insert("ulimit".to_owned(), flags.ulimit.join(","));
+    }
+    if let Some(text) = &flags.shm_size {
+        options.insert("shm-size".to_owned(), size(text)?.to_string());
+    }
+    options.extend(flags.cgroup_parent.map(|path| ("cgroup-parent".to_owned(), path)));
     Ok(GraphRequest {
         context,
         file,
@@ -70,16 +78,35 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
         labels,
         platforms,
         contexts,
-        no_cache: if flags.no_cache { NoCache::All } else { NoCache::Off },
+        no_cache: match (flags.no_cache, flags.no_cache_filter.is_empty()) {
+            (true, false) => return Err(wrong("--no-cache and --no-cache-filter exclude each other")),
+            (true, true) => NoCache::All,
+            (false, false) => NoCache::Stages(flags.no_cache_filter),
+            (false, true) => NoCache::Off,
+        },
         pull: flags.pull,
         network: (flags.network != "default").then_some(flags.network),
         add_hosts,
+        options,
     })
 }
 
 /// Whether `frontend` is a file, and not a reference: no repository begins with a dot or a slash.
 pub fn is_file(frontend: &str) -> bool {
     frontend.ends_with(".wasm") || frontend.starts_with(['.', '/'])
+}
+
+/// Bytes, from a number with an optional unit of 1024: `64m`, `1.5 GiB`, `4096`.
+fn size(text: &str) -> Result<u64, BuildError> {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let unit = unit.trim().to_ascii_lowercase();
+    let unit = unit.strip_suffix("ib").or_else(|| unit.strip_suffix('b')).unwrap_or(&unit);
+    let power = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == unit);
+    match (number.parse::<f64>(), power) {
+        (Ok(number), Some(power)) => Ok((number * 1024f64.powi(power as i32)) as u64),
+        _ => Err(wrong(format!("--shm-size {text}: wanted a size such as 64m"))),
+    }
 }
 
 /// `-f`, relative to the working directory; else `Dockerfile`, else `dockerfile`, in the context.

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rhost_engine::{Event, Events};
+use rhost_engine::{Event, Events, Finding};
 
 use crate::arguments::Progress;
 
@@ -31,6 +31,16 @@ trait Render: Send {
 }
 
 type Shared = Arc<Mutex<Box<dyn Render>>>;
+
+/// The findings of the frontend, together at the end, where they are seen.
+fn write_findings(findings: &[Arc<Finding>], out: &mut dyn Write) -> std::io::Result<()> {
+    if findings.is_empty() {
+        return Ok(());
+    }
+    let plural = if findings.len() == 1 { "" } else { "s" };
+    writeln!(out, "\n {} warning{plural} found (`rhost build --check` explains them):", findings.len())?;
+    findings.iter().try_for_each(|finding| writeln!(out, " - {}", finding.short()))
+}
 
 /// The stream of events for `progress`, rendered to stderr, and a guard that flushes when the build is over.
 pub fn start(progress: Progress) -> (Events, Finish) {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rhost_engine::Event;
+use rhost_engine::{Event, Finding};
 use rhost_llb::VertexDigest;
 
 use super::text::bytes;
@@ -15,6 +15,8 @@ use super::text::bytes;
 pub struct Plain {
     vertices: HashMap<VertexDigest, Vertex>,
     last: usize,
+    /// Shown together at the end, where they are seen.
+    findings: Vec<Arc<Finding>>,
 }
 
 #[derive(Default)]
@@ -129,10 +131,15 @@ impl super::Render for Plain {
                 Ok(())
             }
             Event::Warning { message, .. } => writeln!(out, "WARNING: {message}"),
+            Event::Finding(finding) => {
+                self.findings.push(finding.clone());
+                Ok(())
+            }
         }
     }
 
     fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
+        super::write_findings(&std::mem::take(&mut self.findings), out)?;
         out.flush()
     }
 }

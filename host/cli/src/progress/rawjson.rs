@@ -48,6 +48,22 @@ fn value(event: &Event) -> Value {
             let data = base64::engine::general_purpose::STANDARD.encode(bytes);
             json!({"logs": [{"vertex": vertex.to_string(), "stream": stream, "data": data, "timestamp": at.to_string()}]})
         }
+        Event::Finding(finding) => {
+            let encode = |text: &[u8]| base64::engine::general_purpose::STANDARD.encode(text);
+            let details: Vec<String> = finding.details.iter().map(|detail| encode(detail.as_bytes())).collect();
+            let mut warning =
+                json!({"vertex": "", "level": 1, "short": encode(finding.short().as_bytes()), "detail": details});
+            if let Some(url) = &finding.url {
+                warning["url"] = url.as_str().into();
+            }
+            if let Some((file, data, ranges)) = &finding.place {
+                warning["sourceInfo"] = json!({"filename": file, "data": encode(data)});
+                let ranges =
+                    ranges.iter().map(|(first, last)| json!({"start": {"line": first}, "end": {"line": last}}));
+                warning["range"] = ranges.collect();
+            }
+            json!({"warnings": [warning]})
+        }
         Event::Warning { vertex, message } => {
             let short = base64::engine::general_purpose::STANDARD.encode(message.as_bytes());
             json!({"warnings": [{"vertex": vertex.map(|v| v.to_string()).unwrap_or_default(), "level": 1, "short": short}]})

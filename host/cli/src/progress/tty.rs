@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, Write};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rhost_engine::Event;
+use rhost_engine::{Event, Finding};
 use rhost_llb::VertexDigest;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
@@ -30,6 +30,7 @@ pub struct Tty {
     finished: usize,
     /// Lines of the live region that stand on the screen.
     live: usize,
+    findings: Vec<Arc<Finding>>,
 }
 
 struct Running {
@@ -46,7 +47,7 @@ impl Tty {
     /// A renderer for a terminal of `size` columns and lines.
     pub fn new(size: Size, colour: bool, began: Timestamp) -> Self {
         let (running, seen) = (Vec::new(), HashMap::new());
-        Self { size, colour, began, running, seen, finished: 0, live: 0 }
+        Self { size, colour, began, running, seen, finished: 0, live: 0, findings: Vec::new() }
     }
 
     fn running(&mut self, vertex: VertexDigest) -> Option<&mut Running> {
@@ -187,6 +188,10 @@ impl super::Render for Tty {
                 self.erase(out)?;
                 writeln!(out, "{}", self.paint("33", &format!("WARNING: {message}")))
             }
+            Event::Finding(finding) => {
+                self.findings.push(finding.clone());
+                Ok(())
+            }
         }
     }
 
@@ -196,6 +201,7 @@ impl super::Render for Tty {
 
     fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
         self.erase(out)?;
+        super::write_findings(&std::mem::take(&mut self.findings), out)?;
         out.flush()
     }
 }

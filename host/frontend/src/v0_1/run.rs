@@ -55,8 +55,9 @@ impl Prepared {
         let guest = store.data_mut();
         let OutcomeHandle { targets, metadata } =
             guest.table.delete(answer).map_err(|error| bad(format!("its outcome is no handle: {error}")))?;
-        if targets.is_empty() {
-            return Err(bad("its outcome holds no result for any platform".into()));
+        // An answer to a request for information has no result but its metadata.
+        if targets.is_empty() && metadata.is_empty() {
+            return Err(bad("its outcome holds no result for any platform and no metadata".into()));
         }
         let mut outcome = Outcome { targets: Vec::new(), metadata };
         for (platform, edge, config) in targets {

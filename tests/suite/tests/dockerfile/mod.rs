@@ -3,6 +3,7 @@
 //! `dockerfiles/README.md` says how they are made.
 
 mod adapter;
+mod live;
 mod recorded;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -300,10 +301,10 @@ fn findings_are_reported_once_and_can_fail() {
     let host = remote(&options, "https://h/x", file);
     rhost_dockerfile::convert::build(&host).unwrap();
     let rules: Vec<_> = host.warnings.borrow().iter().map(|w| (w.rule.clone(), w.ranges[0].start_line)).collect();
-    assert_eq!(rules, [("NoEmptyContinuation".to_owned(), 3), ("MaintainerDeprecated".to_owned(), 2)]);
+    assert_eq!(rules, [("NoEmptyContinuation".to_owned(), 5), ("MaintainerDeprecated".to_owned(), 2)]);
     let failing = format!("# check=skip=NoEmptyContinuation;error=true\n{file}");
     let error = rhost_dockerfile::convert::build(&remote(&options, "https://h/x", &failing)).unwrap_err().to_string();
-    assert!(error.contains("context:3: MaintainerDeprecated"), "{error}");
+    assert!(error.contains("context:3: lint violation found for rules: MaintainerDeprecated"), "{error}");
     let mut host = remote(&options, "https://h/x", &failing);
     host.options.push(("build-arg:BUILDKIT_DOCKERFILE_CHECK".into(), "skip=all".into()));
     rhost_dockerfile::convert::build(&host).unwrap();

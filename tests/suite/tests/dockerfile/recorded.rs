@@ -28,6 +28,8 @@ pub struct RecordedHost {
     pub inputs: Vec<String>,
     /// Files behind anything that is not local, by its identifier or input name.
     pub remote: BTreeMap<String, Vec<u8>>,
+    /// Dates of what is not local, by its identifier.
+    pub dates: BTreeMap<String, i64>,
     /// What was reported.
     pub warnings: RefCell<Vec<Warning>>,
 }
@@ -44,6 +46,7 @@ impl RecordedHost {
             started_before_first_wait: Cell::default(),
             inputs: Vec::new(),
             remote: BTreeMap::new(),
+            dates: BTreeMap::new(),
             warnings: RefCell::default(),
         }
     }
@@ -75,6 +78,11 @@ impl Host for RecordedHost {
         };
         let folder = self.locals.get(name).ok_or_else(|| HostError::new(format!("no local source `{name}`")))?;
         Ok(paths.iter().map(|p| std::fs::read(folder.join(p)).ok()).collect())
+    }
+
+    fn modified(&self, graph: &Graph, root: Output, _: Option<&str>) -> Result<Option<i64>, HostError> {
+        let Op::Source(source) = &graph.node(root.node).op else { return Ok(None) };
+        Ok(self.dates.get(&source.identifier).copied())
     }
 
     fn start_image_config(&self, request: &ImageConfigRequest) -> Ticket {

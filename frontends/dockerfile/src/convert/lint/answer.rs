@@ -1,4 +1,4 @@
-//! The answer to `frontend.lint`: findings and the fault of the file as JSON in BuildKit's shape, and as text for people.
+//! The answer to `frontend.lint`: findings and the fault of the file as JSON in BuildKit's shape, and the findings as text for people.
 
 use serde_json::{Map, Value, json};
 
@@ -43,12 +43,6 @@ pub(crate) fn answer(warnings: &[Warning], fault: Option<&ConvertError>, source:
         }
         text.push_str(&format!("\n{}\n", warning.message));
         text.push_str(&snippet(source, &warning.ranges));
-    }
-    if let Some(fault) = fault {
-        if !warnings.is_empty() {
-            text.push('\n');
-        }
-        text.push_str(&format!("{}\n{}", fault.kind, snippet(source, &fault.ranges)));
     }
     let status = u8::from(!warnings.is_empty() || fault.is_some());
     Answer { json: pretty(&Value::Object(object)), text, version: "1.0.0", status: Some(status) }

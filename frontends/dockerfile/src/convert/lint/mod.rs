@@ -8,7 +8,7 @@ pub(crate) mod rules;
 mod syntax;
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 pub(crate) use answer::answer;
 use checks::Checks;
@@ -28,7 +28,8 @@ pub(crate) struct Linter<'a> {
     host: &'a dyn Host,
     checks: Checks,
     here: RefCell<Here>,
-    called: RefCell<BTreeSet<&'static str>>,
+    /// The rules that found something, and where they did first.
+    called: RefCell<BTreeMap<&'static str, Vec<Range>>>,
     /// Of several platforms only the first reports.
     muted: bool,
 }
@@ -92,7 +93,7 @@ impl<'a> Linter<'a> {
         if self.muted || !self.here.borrow().checks.applies(rule) {
             return;
         }
-        self.called.borrow_mut().insert(rule.name);
+        self.called.borrow_mut().entry(rule.name).or_insert_with(|| ranges.to_vec());
         self.host.warn(&Warning {
             rule: rule.name.into(),
             message: message.into(),
@@ -111,7 +112,9 @@ impl<'a> Linter<'a> {
         if !self.checks.error || called.is_empty() {
             return Ok(());
         }
-        let rules: Vec<&str> = called.iter().copied().collect();
-        Err(ConvertError::instruction(format!("lint violation found for rules: {}", rules.join(", "))))
+        let rules: Vec<&str> = called.keys().copied().collect();
+        let error = ConvertError::instruction(format!("lint violation found for rules: {}", rules.join(", ")));
+        let first = called.values().min_by_key(|ranges| ranges.first().map_or(0, |range| range.start_line));
+        Err(first.map_or(error.clone(), |ranges| error.at(ranges)))
     }
 }

@@ -12,7 +12,9 @@ use crate::text::{lower, upper};
 pub(crate) fn check_file(lint: &Linter<'_>, file: &Dockerfile) {
     lint.leave();
     for Warning::EmptyContinuation { span, .. } in &file.warnings {
-        lint.found_at(&rules::NO_EMPTY_CONTINUATION, &ranges(*span), "Empty continuation line");
+        // BuildKit notices it when the instruction is over, and names that line.
+        let last = Span { first_line: span.last_line, ..*span };
+        lint.found_at(&rules::NO_EMPTY_CONTINUATION, &ranges(last), "Empty continuation line");
     }
     for instruction in &file.global_args {
         instruction_alone(lint, instruction);

@@ -1,0 +1,2 @@
+FROM busybox
+COPY --chmod=888 a b

@@ -1,0 +1,2 @@
+FROM busybox
+COPY https://e.com/x /x

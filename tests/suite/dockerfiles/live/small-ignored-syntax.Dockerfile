@@ -1,0 +1,3 @@
+# syntax
+FROM busybox
+RUN true

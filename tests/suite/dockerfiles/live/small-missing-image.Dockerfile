@@ -1,0 +1,2 @@
+FROM nowhere:1
+RUN true

@@ -1,0 +1,4 @@
+FROM nowhere:1 AS x
+RUN true
+FROM busybox
+RUN true
