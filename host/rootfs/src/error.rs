@@ -92,6 +92,20 @@ pub enum Error {
         /// Path inside the root.
         path: PathBuf,
     },
+    /// An owner that the user namespace has no id for.
+    #[error(
+        "`{path}` belongs to {uid}:{gid}, which cannot be made here: no such id is mapped for this user. Give the user more subordinate ids in \
+         /etc/subuid and /etc/subgid, or choose a smaller id",
+        path = path.display()
+    )]
+    Unmapped {
+        /// Path inside the root.
+        path: PathBuf,
+        /// Wanted user.
+        uid: u32,
+        /// Wanted group.
+        gid: u32,
+    },
     /// A directory tree deeper than is followed.
     #[error("`{path}` is nested more than {limit} directories deep", path = path.display())]
     TooDeep {

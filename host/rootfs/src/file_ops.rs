@@ -321,10 +321,10 @@ pub(crate) fn chown(
     if uid == u32::MAX || gid == u32::MAX {
         return Err(Error::io("set owner of", shown, Errno::INVAL));
     }
-    let uid = Some(Uid::from_raw(uid));
-    let gid = Some(Gid::from_raw(gid));
-    match rustix::fs::chownat(parent, os(name), uid, gid, AtFlags::SYMLINK_NOFOLLOW) {
+    let ids = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+    match rustix::fs::chownat(parent, os(name), ids.0, ids.1, AtFlags::SYMLINK_NOFOLLOW) {
         Err(Errno::INVAL | Errno::PERM) if owners == OwnerPolicy::BestEffort => Ok(()),
+        Err(Errno::INVAL) => Err(Error::Unmapped { path: shown.to_path_buf(), uid, gid }),
         other => other.map_err(|e| Error::io("set owner of", shown, e)),
     }
 }

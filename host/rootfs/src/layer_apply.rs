@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 
 use rhost_llb::DiffId;
@@ -210,7 +211,9 @@ impl<'a> Extractor<'a> {
                         reason: "a character device 0/0 is refused".into(),
                     });
                 }
-                make_node(parent.as_fd(), name, *kind, *rdev, &shown)?;
+                if !self.special(&parent, name, *kind, *rdev, &shown)? {
+                    return Ok(());
+                }
             }
             What::Symlink(target) => {
                 if target.is_empty() {
@@ -275,6 +278,19 @@ impl<'a> Extractor<'a> {
             return Ok(());
         }
         make_node(parent.as_fd(), hidden, Kind::CharDevice, (0, 0), &shown)
+    }
+
+    /// Makes a device or pipe; false when it is left out: a user namespace may make no devices, and base images that carry some (every container
+    /// gets its own `/dev` anyway) must be usable there. The layer itself stays what it is.
+    fn special(&self, parent: &OwnedFd, name: &[u8], kind: Kind, rdev: (u32, u32), shown: &Path) -> Result<bool> {
+        let is_device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
+        match make_node(parent.as_fd(), name, kind, rdev, shown) {
+            Err(Error::Io { source, .. }) if is_device && source.raw_os_error() == Some(libc::EPERM) => {
+                tracing::warn!(path = %shown.display(), "device left out: this user may make none");
+                Ok(false)
+            }
+            other => other.map(|()| true),
+        }
     }
 
     fn hard_link(&mut self, target: &[u8], parent: &OwnedFd, name: &[u8], entry: &[u8]) -> Result<()> {

@@ -8,6 +8,7 @@ mod compare;
 mod generate;
 mod image;
 mod peers;
+mod plain;
 mod round_trip;
 mod tar;
 

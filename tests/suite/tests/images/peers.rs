@@ -35,32 +35,14 @@ impl Peers {
             rhost_kit::skip("a real buildkitd needs root");
             return None;
         }
-        if !rhost_kit::have(&["docker-registry", "skopeo", "runc", "setfattr", "setcap", "xz", "zstd", "bzip2"]) {
+        if !rhost_kit::have(&["runc", "setfattr", "setcap", "xz", "zstd", "bzip2"]) {
             return None;
         }
-        let registry = Registry::start().expect("a registry");
-        let base = busybox().expect("busybox");
-        registry.push(&base, "library/busybox:latest").expect("pushed");
-        registry.push(&debian().expect("debian"), "library/debian:bookworm").expect("pushed");
-        let odd = tempfile::tempdir().expect("a directory");
-        for (name, form, change) in odd_configs() {
-            let layout = odd.path().join(name);
-            odd_image(&base.layout, &layout, &change);
-            let mut copy = Command::new("skopeo");
-            copy.args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]);
-            if matches!(form, Form::DockerSchema2) {
-                copy.args(["--format", "v2s2"]);
-            }
-            copy.arg(format!("oci:{}:latest", layout.display()));
-            let copied = copy.arg(format!("docker://{}", registry.name(&format!("library/{name}:latest")))).output();
-            let copied = copied.expect("skopeo");
-            assert!(copied.status.success(), "{name}: {}", String::from_utf8_lossy(&copied.stderr));
-        }
+        let registry = bases()?;
         let buildkitd = Buildkitd::start(registry.address()).expect("buildkitd");
         let host = TestHost::new().expect("a host");
         host.mirror_docker_io(registry.address()).expect("config");
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-        Some(Self { registry, since, buildkitd, host })
+        Some(Self { registry, since: now(), buildkitd, host })
     }
 
     /// BuildKit's archive of `case`, or what it said.
@@ -87,32 +69,7 @@ impl Peers {
 
     /// rhost's archive of `case`, or what it said.
     fn rhost(&self, case: &Case, to: &Path) -> Result<(), String> {
-        finish(&mut self.rhost_command(case, to))
-    }
-
-    /// `rhost build` of `case` to the archive `to`.
-    pub fn rhost_command(&self, case: &Case, to: &Path) -> Command {
-        let mut command = self.host.command(["build", "--progress", "plain", "--no-cache"]);
-        for (key, value) in &case.options {
-            let value = value.as_str();
-            match key.split_once(':') {
-                Some(("build-arg", name)) => command.arg("--build-arg").arg(format!("{name}={value}")),
-                Some(("label", name)) => command.arg("--label").arg(format!("{name}={value}")),
-                Some(("context", name)) if value.contains("://") => {
-                    command.arg("--build-context").arg(format!("{name}={value}"))
-                }
-                Some(("context", name)) => {
-                    command.arg("--build-context").arg(format!("{name}={}", case.context.join(value).display()))
-                }
-                _ if key == "filename" => command.arg("--file").arg(case.context.join(value)),
-                _ if key == "output" => &mut command,
-                _ => command.arg(format!("--{key}")).arg(value),
-            };
-        }
-        let extra = case.options.iter().filter(|(k, _)| k == "output").map(|(_, v)| format!(",{v}"));
-        command.arg("-o").arg(format!("type=oci,dest={}{}", to.display(), extra.collect::<String>()));
-        command.arg(&case.context);
-        command
+        finish(&mut rhost_command(&self.host, case, to))
     }
 
     /// Builds `case` with both: what differs; empty if nothing does, also when both refuse.
@@ -151,7 +108,8 @@ impl Peers {
     }
 }
 
-fn finish(command: &mut Command) -> Result<(), String> {
+/// Runs `command`; what it said at the end if it failed.
+pub fn finish(command: &mut Command) -> Result<(), String> {
     let out = command.output().expect("started");
     if out.status.success() {
         return Ok(());
@@ -248,4 +206,59 @@ fn odd_image(from: &Path, to: &Path, change: &Value) {
     fs::write(to.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).expect("written");
     fs::write(to.join("index.json"), json!({"schemaVersion": 2, "manifests": [descriptor]}).to_string())
         .expect("written");
+}
+
+/// `rhost build` of `case` to the archive `to`.
+pub fn rhost_command(host: &TestHost, case: &Case, to: &Path) -> Command {
+    let mut command = host.command(["build", "--progress", "plain", "--no-cache"]);
+    for (key, value) in &case.options {
+        let value = value.as_str();
+        match key.split_once(':') {
+            Some(("build-arg", name)) => command.arg("--build-arg").arg(format!("{name}={value}")),
+            Some(("label", name)) => command.arg("--label").arg(format!("{name}={value}")),
+            Some(("context", name)) if value.contains("://") => {
+                command.arg("--build-context").arg(format!("{name}={value}"))
+            }
+            Some(("context", name)) => {
+                command.arg("--build-context").arg(format!("{name}={}", case.context.join(value).display()))
+            }
+            _ if key == "filename" => command.arg("--file").arg(case.context.join(value)),
+            _ if key == "output" => &mut command,
+            _ => command.arg(format!("--{key}")).arg(value),
+        };
+    }
+    let extra = case.options.iter().filter(|(k, _)| k == "output").map(|(_, v)| format!(",{v}"));
+    command.arg("-o").arg(format!("type=oci,dest={}{}", to.display(), extra.collect::<String>()));
+    command.arg(&case.context);
+    command
+}
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs()
+}
+
+/// A registry with all base images that contexts stand on.
+pub fn bases() -> Option<Registry> {
+    if !rhost_kit::have(&["docker-registry", "skopeo"]) {
+        return None;
+    }
+    let registry = Registry::start().expect("a registry");
+    let base = busybox().expect("busybox");
+    registry.push(&base, "library/busybox:latest").expect("pushed");
+    registry.push(&debian().expect("debian"), "library/debian:bookworm").expect("pushed");
+    let odd = tempfile::tempdir().expect("a directory");
+    for (name, form, change) in odd_configs() {
+        let layout = odd.path().join(name);
+        odd_image(&base.layout, &layout, &change);
+        let mut copy = Command::new("skopeo");
+        copy.args(["copy", "--quiet", "--insecure-policy", "--dest-tls-verify=false"]);
+        if matches!(form, Form::DockerSchema2) {
+            copy.args(["--format", "v2s2"]);
+        }
+        copy.arg(format!("oci:{}:latest", layout.display()));
+        copy.arg(format!("docker://{}", registry.name(&format!("library/{name}:latest"))));
+        finish(&mut copy).expect(name);
+    }
+    Some(registry)
 }
