@@ -187,8 +187,10 @@ fn insecure_node(dev: BorrowedFd<'_>, name: &str, kind: FileType, major: u32, mi
     }
 }
 
+/// The host's node. Read-only, which devices are not subject to when they are opened: but a step's `chmod` and `chown` would reach the host's.
 fn bind_node(dev: BorrowedFd<'_>, name: &str, major: u32, minor: u32) -> rustix::io::Result<()> {
     let source = clone_of(host_node(name, major, minor)?.as_fd())?;
+    set_read_only(source.as_fd())?;
     let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
     drop(openat(dev, name, flags, Mode::from_raw_mode(0o644))?);
     let target = openat(dev, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;

@@ -1,5 +1,6 @@
 //! Rows of the threat table that an executor can break.
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::symlink;
 
 use rhost_exec::{Access, ExecError, Mount, MountSource, Security, Step, Tree};
@@ -355,4 +356,20 @@ fn hostile_values_are_refused() {
     refuse(|s| s.extra_hosts = vec![("a".into(), "1.2.3.4\n9.9.9.9 bank".into())]);
     refuse(|s| s.cgroup_parent = "../../x".into());
     refuse(|s| s.root = Tree::Dir("base".into()));
+}
+
+#[test]
+fn the_hosts_device_nodes_are_not_changed() {
+    if !able() {
+        return;
+    }
+    let before = fs::metadata("/dev/full").unwrap();
+    // Whether the step may change its own or is refused: the host's stay, and work.
+    let ran =
+        run(Room::new()
+            .step("busybox chmod 600 /dev/full; busybox chown 5:5 /dev/full; echo x > /dev/null && echo done"));
+    assert!(ran.out.ends_with("done\n"), "{}{}", ran.out, ran.err);
+    let after = fs::metadata("/dev/full").unwrap();
+    let of = |meta: &fs::Metadata| (meta.mode(), meta.uid(), meta.gid());
+    assert_eq!(of(&before), of(&after));
 }
