@@ -70,10 +70,11 @@ fn main() -> Result<()> {
         let found = (case.run)(&mut bench).with_context(|| format!("case {}", case.name))?;
         print!("{}", report::text(&found));
         rows.extend(found);
-    }
-    if let Some(path) = write {
-        std::fs::write(&path, report::markdown(&machine, repeats, &rows))
-            .with_context(|| format!("writing {}", path.display()))?;
+        // After each case: what was measured is not lost with a later one that fails.
+        if let Some(path) = &write {
+            std::fs::write(path, report::markdown(&machine, &rows))
+                .with_context(|| format!("writing {}", path.display()))?;
+        }
     }
     Ok(())
 }

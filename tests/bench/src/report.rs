@@ -79,15 +79,15 @@ pub fn text(rows: &[Row]) -> String {
 }
 
 /// docs/benchmarks.md.
-pub fn markdown(machine: &Machine, repeats: usize, rows: &[Row]) -> String {
+pub fn markdown(machine: &Machine, rows: &[Row]) -> String {
     let mut out = format!(
         "# Benchmarks\n\
          Written by `cargo xtask bench --write`; not to be edited. rhost (release build) and BuildKit v0.32.2 (buildkitd as root: OCI worker, overlayfs, runc\n\
          with seccomp, host network; buildctl as client) side by side in one run, in turns, state on a tmpfs. Times are from the start of the client to its\n\
-         end; BuildKit's daemon is running already. Each is the least of {repeats} (in brackets the median); ratios are BuildKit's figure by rhost's, so above\n\
-         1x rhost is ahead.\n\n\
+         end; BuildKit's daemon is running already. Each is the least of n (in brackets the median); ratios are BuildKit's figure by rhost's, so above 1x\n\
+         rhost is ahead.\n\n\
          Machine: {} processors ({}), {} GiB, Linux {}. It is a virtual machine that is shared with other work: compare within a row, not with other machines.\n\n\
-         | what | rhost | BuildKit | ratio | wanted | limits |\n|---|---|---|---|---|---|\n",
+         | what | n | rhost | BuildKit | ratio | wanted | limits |\n|---|---|---|---|---|---|---|\n",
         machine.cores, machine.processor, machine.memory, machine.kernel
     );
     for row in rows {
