@@ -71,6 +71,8 @@ struct Keys {
     /// It is made anew although the cache may know it, so what the cache knows to stand on these keys stands on the old result.
     /// Whoever stands on it may not be answered over them, only over what it holds now.
     forced: bool,
+    /// No record stands on these keys: the cache has never seen them.
+    unknown: bool,
 }
 
 /// One key of an input, as a vertex that stands on it sees it.
@@ -252,12 +254,21 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     /// By definition, then by content. A miss is no failure.
     async fn find_keys(self: Arc<Self>, node: &Node<T>) -> Result<Keys, SolveError> {
-        let inputs = try_join_all(node.inputs.iter().map(|(input, output)| {
-            let keys = self.clone().keys(input.clone());
-            async move { keys.await.map(|keys| (keys.ways[*output].clone(), keys.forced)) }
-        }));
-        let map = async { node.op.cache_map().await.map_err(|error| self.fail(node.digest, error)) };
-        let (map, inputs) = tokio::try_join!(map, inputs)?;
+        let map = node.op.cache_map().await.map_err(|error| self.fail(node.digest, error))?;
+        let inputs = try_join_all(node.inputs.iter().enumerate().map(|(index, (input, output))| {
+            let (keys, made) = (self.clone().keys(input.clone()), self.clone().outputs(input.clone()));
+            let by_content = map.inputs.get(index).is_some_and(|input| input.by_content);
+            async move {
+                let keys = keys.await?;
+                // Nothing can be found over such keys, so what the input holds will be asked for: it is made while the other inputs are still
+                // at theirs. Else stages that are copied from one after the other would run one after the other.
+                if by_content && keys.hit.is_none() && (keys.unknown || keys.forced) {
+                    made.await?;
+                }
+                Ok::<_, SolveError>((keys.ways[*output].clone(), keys.forced))
+            }
+        }))
+        .await?;
         let mut inputs: Vec<Vec<Way>> = inputs
             .into_iter()
             .enumerate()
@@ -300,7 +311,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     /// Follows the links of every input's keys and keeps what all inputs agree on.
     fn look_up(&self, node: &Node<T>, map: &CacheMap, inputs: &[Vec<Way>]) -> Keys {
-        let mut found = Keys { ways: Vec::new(), hit: None, links: Vec::new(), forced: false };
+        let mut found = Keys { ways: Vec::new(), hit: None, links: Vec::new(), forced: false, unknown: false };
         let (mut hits, mut answers) = (Vec::new(), Vec::new());
         let volatile = map.volatile || inputs.iter().any(|ways| ways.iter().all(|way| way.key.volatile));
         for output in 0..node.op.outputs() {
@@ -327,6 +338,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             let mut ways: Vec<Key> = known.into_iter().map(|id| Key { id, volatile }).collect();
             if ways.is_empty() {
                 ways.push(Key { id: new_key(named, inputs), volatile });
+                found.unknown = true;
             }
             found.ways.push(ways);
             found.links.push(links.into_iter().flatten().map(|(link, _)| link).collect());

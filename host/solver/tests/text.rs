@@ -1,5 +1,5 @@
 //! Small graphs as text: `name = label input… [!content] [!ignore] [!fail] [!volatile] [!tick] [!holds:TEXT]`; the last line is the target.
-//! `!tick` gives another result each time it runs, `!holds:TEXT` gives exactly that.
+//! `!tick` gives another result each time it runs, `!holds:TEXT` gives exactly that, `!meet` waits until three run at once.
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,6 +12,8 @@ use rhost_solver::{
     Turns, Vertex,
 };
 
+use tokio::sync::Barrier;
+
 type Runs = Arc<Mutex<BTreeMap<String, usize>>>;
 
 struct TextOp {
@@ -20,6 +22,7 @@ struct TextOp {
     flags: Vec<String>,
     runs: Runs,
     ticks: Arc<AtomicUsize>,
+    meeting: Arc<Barrier>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,9 @@ impl Op<String> for TextOp {
     async fn run(&self, inputs: &[String]) -> Result<Vec<String>, OpError> {
         tokio::task::yield_now().await;
         *self.runs.lock().expect("no panic").entry(self.label.clone()).or_default() += 1;
+        if self.has("!meet") {
+            self.meeting.wait().await;
+        }
         if self.has("!fail") {
             return Err(OpError::new(Failed(self.label.clone())));
         }
@@ -72,11 +78,13 @@ struct Bed {
     cache: Arc<MemoryCache<String>>,
     runs: Runs,
     ticks: Arc<AtomicUsize>,
+    meeting: Arc<Barrier>,
 }
 
 impl Bed {
     fn new() -> Self {
-        Self { cache: Arc::default(), runs: Runs::default(), ticks: Arc::default() }
+        let meeting = Arc::new(Barrier::new(3));
+        Self { cache: Arc::default(), runs: Runs::default(), ticks: Arc::default(), meeting }
     }
 
     fn graph(&self, text: &str) -> (Graph<String>, Edge) {
@@ -91,7 +99,8 @@ impl Bed {
             let inputs: Vec<_> =
                 inputs.iter().map(|input| Edge { vertex: digests[input.as_str()], output: 0 }).collect();
             let ignore_cache = flags.iter().any(|flag| flag == "!ignore");
-            let op = TextOp { label, inputs: inputs.len(), flags, runs: self.runs.clone(), ticks: self.ticks.clone() };
+            let (runs, ticks, meeting) = (self.runs.clone(), self.ticks.clone(), self.meeting.clone());
+            let op = TextOp { label, inputs: inputs.len(), flags, runs, ticks, meeting };
             vertices.push(Vertex { digest, op: Arc::new(op), inputs, ignore_cache });
             digests.insert(name, digest);
             target = Some(Edge { vertex: digest, output: 0 });
@@ -186,6 +195,26 @@ async fn a_lost_result_is_a_miss() {
     assert_eq!(bed.ran(), "base×1 end×1 make×1");
 }
 
+/// Three stages, each copied by what they hold onto what the one before left: they do not wait for each other, whether they are new or made anew.
+#[tokio::test]
+async fn stages_that_are_copied_one_after_the_other_run_at_once() {
+    for flags in ["!meet", "!meet !ignore"] {
+        let bed = Bed::new();
+        let text = format!(
+            "base = base\na = a base {flags}\nb = b base {flags}\nc = c base {flags}\nx = copy1 base a !content\ny = copy2 x b !content\nz = copy3 y c !content"
+        );
+        for _ in 0..2 {
+            let (graph, target) = bed.graph(&text);
+            let solver = Solver::new(bed.cache.clone(), NonZeroUsize::new(4).expect("not 0"), |_| {});
+            let solved =
+                tokio::time::timeout(std::time::Duration::from_secs(60), solver.solve(&graph, &[target])).await;
+            solved.expect("they wait for each other").expect("solves");
+        }
+        let again = if flags.contains("!ignore") { 2 } else { 1 };
+        assert_eq!(bed.ran(), format!("a×{again} b×{again} base×1 c×{again} copy1×1 copy2×1 copy3×1"));
+    }
+}
+
 #[tokio::test]
 async fn a_failure_names_its_vertex_and_leaves_no_record() {
     let bed = Bed::new();
@@ -214,12 +243,18 @@ async fn a_chain_of_twenty_thousand_needs_no_stack() {
 
 #[test]
 fn a_cycle_is_told_with_its_path() {
-    let runs = Runs::default();
+    let bed = Bed::new();
     let digest = |name: &str| VertexDigest(Digest::of(name));
     let vertex = |name: &str, input: &str| Vertex {
         digest: digest(name),
-        op: Arc::new(TextOp { label: name.into(), inputs: 1, flags: vec![], runs: runs.clone(), ticks: Arc::default() })
-            as Arc<dyn Op<String>>,
+        op: Arc::new(TextOp {
+            label: name.into(),
+            inputs: 1,
+            flags: vec![],
+            runs: bed.runs.clone(),
+            ticks: Arc::default(),
+            meeting: bed.meeting.clone(),
+        }) as Arc<dyn Op<String>>,
         inputs: vec![Edge { vertex: digest(input), output: 0 }],
         ignore_cache: false,
     };

@@ -23,7 +23,7 @@ rhost-bench --rhost BINARY --buildkit DIRECTORY [--repeats N] [--write FILE] [NA
 
   NAME         cases whose name contains it; all without one
   --repeats N  timed builds of each kind (default 5)
-  --write FILE also writes the table there, as Markdown
+  --write FILE also writes the table there, as Markdown; rows of cases that are not run stay as they were
   --list       names the cases
 ";
 
@@ -72,7 +72,8 @@ fn main() -> Result<()> {
         rows.extend(found);
         // After each case: what was measured is not lost with a later one that fails.
         if let Some(path) = &write {
-            std::fs::write(path, report::markdown(&machine, &rows))
+            let old = std::fs::read_to_string(path).unwrap_or_default();
+            std::fs::write(path, report::markdown(&machine, &rows, &old))
                 .with_context(|| format!("writing {}", path.display()))?;
         }
     }

@@ -78,22 +78,38 @@ pub fn text(rows: &[Row]) -> String {
     out
 }
 
-/// docs/benchmarks.md.
-pub fn markdown(machine: &Machine, rows: &[Row]) -> String {
+/// docs/benchmarks.md: `rows`, and those rows of `old` (the file as it was, by the same machine) that were not measured anew.
+pub fn markdown(machine: &Machine, rows: &[Row], old: &str) -> String {
     let mut out = format!(
         "# Benchmarks\n\
          Written by `cargo xtask bench --write`; not to be edited. rhost (release build) and BuildKit v0.32.2 (buildkitd as root: OCI worker, overlayfs, runc\n\
-         with seccomp, host network; buildctl as client) side by side in one run, in turns, state on a tmpfs. Times are from the start of the client to its\n\
+         with seccomp, host network; buildctl as client), each row side by side in one run, in turns, state on a tmpfs. Times are from the start of the client to its\n\
          end; BuildKit's daemon is running already. Each is the least of n (in brackets the median); ratios are BuildKit's figure by rhost's, so above 1x\n\
          rhost is ahead.\n\n\
          Machine: {} processors ({}), {} GiB, Linux {}. It is a virtual machine that is shared with other work: compare within a row, not with other machines.\n\n\
          | what | n | rhost | BuildKit | ratio | wanted | limits |\n|---|---|---|---|---|---|---|\n",
         machine.cores, machine.processor, machine.memory, machine.kernel
     );
-    for row in rows {
+    let line = |row: &Row| {
         let [a, b, c, d, e, f] = cells(row);
-        let _ =
-            writeln!(out, "| {} | {a} ({b}) | {c} ({d}) | **{e}** ({f}) | {} | {} |", row.what, row.target, row.limits);
+        let (what, n, target, limits) = (&row.what, row.rhost.len(), row.target, row.limits);
+        format!("| {what} | {n} | {a} ({b}) | {c} ({d}) | **{e}** ({f}) | {target} | {limits} |")
+    };
+    let what = |line: &str| line.split(" | ").next().unwrap_or_default().to_owned();
+    let mut lines: Vec<String> = match out.lines().find(|line| line.starts_with("Machine: ")) {
+        Some(same) if old.contains(same) => {
+            let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| what ");
+            old.lines().filter(is_row).map(str::to_owned).collect()
+        }
+        _ => Vec::new(),
+    };
+    for new in rows.iter().map(line) {
+        match lines.iter_mut().find(|known| what(known) == what(&new)) {
+            Some(known) => *known = new,
+            None => lines.push(new),
+        }
     }
+    out.push_str(&lines.join("\n"));
+    out.push('\n');
     out
 }
