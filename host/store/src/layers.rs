@@ -78,6 +78,12 @@ impl Store {
         id: SnapshotId,
         write: impl FnOnce(&std::path::Path) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
+        // One at a time: a directory that somebody mounts must not be replaced by another's.
+        let _alone = self.lock(&format!("fit {}", id.0))?;
+        let record = self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))?;
+        if !record.ok_or(Error::NoSnapshot { id: id.0 })?.is_unfit() {
+            return Ok(());
+        }
         let name = crate::lock::unique_name();
         let _lease = self.lease(&format!("snapshot {name}"))?;
         let dir = self.bucket().join(&name);
