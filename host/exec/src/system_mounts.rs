@@ -1,6 +1,6 @@
 //! What every container has besides its root: /proc, /dev, /sys, and what is hidden or read-only in them.
 //!
-//! Device nodes are bound from the host one by one, as root too; what becomes of others is in `devices.rs`. Mounted before anything
+//! Device nodes are the step's own, or the host's bound read-only one by one; which may be opened is in `devices.rs`. Mounted before anything
 //! that is the step's own choice.
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -104,7 +104,7 @@ fn devices(root: BorrowedFd<'_>, step: &Step, nodes: Nodes, made: &mut impl FnMu
         new_filesystem("tmpfs", &[("mode", "755"), ("size", "65536k")], attributes).map_err(|e| failed("/dev", e))?;
     attach(root, "dev", &dev, made)?;
     for (name, major, minor) in NODES {
-        bind_node(dev.as_fd(), name, major, minor).map_err(|e| failed(&format!("/dev/{name}"), e))?;
+        own_node(dev.as_fd(), name, major, minor, nodes).map_err(|e| failed(&format!("/dev/{name}"), e))?;
     }
     for (name, target) in [
         ("fd", "/proc/self/fd"),
@@ -187,7 +187,19 @@ fn insecure_node(dev: BorrowedFd<'_>, name: &str, kind: FileType, major: u32, mi
     }
 }
 
-/// The host's node. Read-only, which devices are not subject to when they are opened: but a step's `chmod` and `chown` would reach the host's.
+/// A node of the step's own where that can be opened, else the host's.
+fn own_node(dev: BorrowedFd<'_>, name: &str, major: u32, minor: u32, nodes: Nodes) -> rustix::io::Result<()> {
+    let device = rustix::fs::makedev(major, minor);
+    let make = || rustix::fs::mknodat(dev, name, FileType::CharacterDevice, Mode::from_raw_mode(0o666), device);
+    match nodes {
+        Nodes::Closed => bind_node(dev, name, major, minor),
+        // Refused in a user namespace.
+        Nodes::Gated | Nodes::Open => make().or_else(|_| bind_node(dev, name, major, minor)),
+    }
+}
+
+/// The host's node, read-only: data goes through such a mount, but the step's root could otherwise change the mode and the owner of
+/// the host's own node.
 fn bind_node(dev: BorrowedFd<'_>, name: &str, major: u32, minor: u32) -> rustix::io::Result<()> {
     let source = clone_of(host_node(name, major, minor)?.as_fd())?;
     set_read_only(source.as_fd())?;
@@ -242,7 +254,9 @@ fn mask(root: BorrowedFd<'_>, path: &str) -> rustix::io::Result<()> {
         set_read_only(cover.as_fd())?;
         put(cover.as_fd(), target.as_fd())
     } else {
-        put(clone_of(host_node("null", 1, 3)?.as_fd())?.as_fd(), target.as_fd())
+        let cover = clone_of(host_node("null", 1, 3)?.as_fd())?;
+        set_read_only(cover.as_fd())?;
+        put(cover.as_fd(), target.as_fd())
     }
 }
 

@@ -211,6 +211,41 @@ fn made_device_nodes_open_only_what_is_harmless() {
 }
 
 #[test]
+fn the_host_s_device_nodes_cannot_be_changed() {
+    if !able() {
+        return;
+    }
+    let names = ["null", "zero", "full", "random", "urandom", "tty"];
+    let look = || {
+        use std::os::unix::fs::MetadataExt;
+        names.map(|name| {
+            let found = fs::metadata(format!("/dev/{name}")).unwrap();
+            (name, found.mode(), found.uid(), found.gid())
+        })
+    };
+    let before = look();
+    // Masked files are covered with a node too.
+    let script = "for f in /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty /proc/keys /proc/timer_list /proc/kcore; do \
+        busybox chmod 640 $f; busybox chown 7:7 $f; busybox touch -d 1999-01-01 $f; busybox rm -f $f; done; exit 0";
+    for (security, user) in [(Security::Sandbox, ""), (Security::Insecure, "")] {
+        let room = Room::new();
+        let mut step = room.step(script);
+        (step.security, step.user) = (security, user.into());
+        if security == Security::Insecure {
+            // Unmasked there: the files of /proc are the host's by right.
+            step.args[2] = step.args[2].replace("/proc/keys /proc/timer_list /proc/kcore", "");
+        }
+        run(step);
+        assert_eq!(look(), before, "{security:?}");
+    }
+    // And they still work.
+    assert_eq!(
+        crate::kit::script("echo x > /dev/null && busybox head -c2 /dev/zero | busybox wc -c; cat /dev/null"),
+        "2\n"
+    );
+}
+
+#[test]
 fn no_cgroup_is_left_behind() {
     if !able() {
         return;
