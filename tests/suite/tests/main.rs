@@ -10,4 +10,5 @@ mod platforms;
 mod push;
 mod registries;
 mod running;
+mod security;
 mod syntax;
