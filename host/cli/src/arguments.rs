@@ -185,7 +185,7 @@ pub struct FrontendArguments {
     /// Frontend to use in place of the one that `# syntax=` names: a component file (`./x.wasm`) or an image reference.
     #[arg(long, value_name = "REF|FILE")]
     pub frontend: Option<String>,
-    /// Network of RUN steps.
+    /// Network of RUN steps. `host` also allows `network.host`.
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "none", "host"])]
     pub network: String,
     /// Run every step anew.
@@ -222,6 +222,17 @@ pub struct BuildArguments {
     pub tag: Vec<String>,
     #[command(flatten)]
     pub frontend: FrontendArguments,
+    /// Lend a secret to steps that mount it: `id=ID[,src=FILE|,env=VARIABLE][,type=file|env]`.
+    #[arg(long, value_name = "SPEC")]
+    pub secret: Vec<String>,
+    /// Lend an ssh agent, or keys that rhost serves itself, to steps that mount it: `default` (the agent of SSH_AUTH_SOCK) or
+    /// `ID=SOCKET` or `ID=KEY[,KEY]`.
+    #[arg(long, value_name = "SPEC")]
+    pub ssh: Vec<String>,
+    /// Allow what steps may not do by themselves: `network.host` (`RUN --network=host`), `security.insecure` (`RUN
+    /// --security=insecure`).
+    #[arg(long, value_name = "ENTITLEMENT")]
+    pub allow: Vec<String>,
     /// Where the result goes: `type=image|registry|oci|docker|local|tar[,dest=PATH][,name=NAME]…`; a bare PATH is `type=local`,
     /// `-` is `type=tar` on stdout [default: type=image, rhost's own store].
     #[arg(short = 'o', long, value_name = "SPEC")]

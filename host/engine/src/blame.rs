@@ -59,6 +59,9 @@ pub(crate) fn solve(error: SolveError) -> BuildError {
         Some(OpFailure::NoRunner(reason)) => BuildError::new(Kind::Build, message).hint(reason.hint()),
         _ => BuildError::new(Kind::Build, message),
     };
+    if let Some(failure) = error.0.downcast_ref::<OpFailure>() {
+        found.hints.extend(failure.hints());
+    }
     found.vertex = Some(vertex);
     found
 }

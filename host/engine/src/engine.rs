@@ -258,6 +258,7 @@ impl Engine {
             host: Platform::host(),
             emulation: self.emulation.clone(),
             locals,
+            lent: request.lent.clone(),
             owners,
             vertices: Mutex::default(),
         });
@@ -267,6 +268,7 @@ impl Engine {
             pull: request.pull,
             findings: Mutex::default(),
             failures: Mutex::default(),
+            begun_anew: Mutex::default(),
         });
         let chosen = choose(&request.frontend, &request.build_args, &file, &text);
         let title = format!("[internal] load frontend {}", chosen.source);

@@ -48,6 +48,17 @@ pub enum Event {
         /// The part is done.
         done: bool,
     },
+    /// A vertex waits for something that somebody else has.
+    Waiting {
+        /// Which vertex.
+        vertex: VertexDigest,
+        /// For what, and who has it; one line. The same at the end.
+        what: Arc<str>,
+        /// When.
+        at: Timestamp,
+        /// It has it now.
+        over: bool,
+    },
     /// Output of a step.
     Log {
         /// Which vertex.

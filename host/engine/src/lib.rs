@@ -1,16 +1,19 @@
 //! The composition root: the only place that joins the rooms. It picks the frontend, runs it, solves what it answers, exports.
+mod agent;
 mod arriving;
 mod blame;
 mod config;
 mod descriptions;
 mod emulation;
 mod engine;
+mod entitlements;
 mod error;
 mod event;
 mod export;
 mod frontends;
 mod images;
 mod layers;
+mod lent;
 mod once;
 mod op_error;
 mod ops;
@@ -25,14 +28,18 @@ mod ship;
 mod syntax;
 mod value;
 
+pub use agent::{AgentKey, KeyError, SshAgent, SshAgentError};
 pub use config::{EmulationSettings, Settings};
 pub use engine::{Dumped, Engine, EngineOptions};
+pub use entitlements::{Entitlement, Entitlements, UnknownEntitlement};
 pub use error::{BuildError, Kind, Place};
 pub use event::{Event, Events, Finding};
 pub use export::Exported;
 pub use frontends::{Because, ChosenFrontend, FrontendBytes, FrontendSource};
+pub use lent::{LARGEST_SECRET, Lent, SecretSource};
 pub use pull::PullPlatforms;
 pub use request::{BuildFile, BuildRequest, FrontendChoice, GraphRequest, NamedContext, NoCache};
+pub use rhost_exec::SecretBytes;
 pub use rhost_frontend::{Embedded, Inspection};
 pub use rhost_registry::{CredentialSource, DockerConfig, HelperEnvironment, Proxies, WasmLayout};
 pub use rhost_store::ImageRecord;

@@ -1,4 +1,10 @@
 //! `OpFailure`: why an operation failed, typed, so that the edge can choose kind, hint and exit code.
+use std::path::PathBuf;
+
+use rhost_llb::Mount;
+
+use crate::entitlements::Entitlement;
+
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpFailure {
@@ -65,6 +71,67 @@ pub enum OpFailure {
     /// Sensible, but rhost does not do it yet.
     #[error("{0} is not supported yet")]
     NotYet(String),
+    /// A step wants a permission that the build was not granted.
+    #[error("the step wants {0}, which this build is not allowed")]
+    NotAllowed(Entitlement),
+    /// A step requires a secret that nobody lent.
+    #[error("secret `{id}`: not found; the step requires it")]
+    NoSecret {
+        /// Its id.
+        id: String,
+    },
+    /// A secret's file cannot be read.
+    #[error("secret `{id}`: cannot read `{path}`: {source}", path = path.display())]
+    SecretRead {
+        /// Its id.
+        id: String,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A secret is too large.
+    #[error("secret `{id}` is larger than {limit} bytes")]
+    SecretTooLarge {
+        /// Its id.
+        id: String,
+        /// In bytes.
+        limit: u64,
+    },
+    /// A step requires an ssh agent that nobody lent.
+    #[error("no ssh agent `{id}` is lent to this build; the step requires it")]
+    NoAgent {
+        /// Its id.
+        id: String,
+    },
+    /// The agent's socket does not take connections.
+    #[error("ssh agent `{id}`: `{path}` does not answer: {source}", path = path.display())]
+    AgentRefuses {
+        /// Its id.
+        id: String,
+        /// The socket.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// What a mount shows is not in its source.
+    #[error("the mount at `{target}`: `{selector}` in its source: {error}")]
+    MountSource {
+        /// Where it is mounted.
+        target: String,
+        /// What of the source.
+        selector: String,
+        /// Why not.
+        error: rhost_rootfs::Error,
+    },
+    /// A new cache mount cannot be made.
+    #[error("a cache mount cannot be made at `{dir}`: {source}", dir = dir.display())]
+    CacheMount {
+        /// Its directory in the store.
+        dir: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// Programs of another platform, and nothing to run them with.
     #[error(transparent)]
     NoRunner(#[from] rhost_exec::NoRunner),
@@ -74,6 +141,30 @@ pub enum OpFailure {
 }
 
 impl OpFailure {
+    /// A source without what `mount` shows.
+    pub fn mount_source(mount: &Mount, error: rhost_rootfs::Error) -> Self {
+        Self::MountSource { target: mount.dest.clone(), selector: mount.selector.clone(), error }
+    }
+
+    /// Ways out.
+    pub fn hints(&self) -> Vec<String> {
+        match self {
+            Self::NotAllowed(wanted) => vec![format!("allow it with `--allow {wanted}`, if you trust the build file")],
+            Self::NoSecret { id } => {
+                vec![format!("lend it with `--secret id={id},src=FILE` or `--secret id={id},env=VARIABLE`")]
+            }
+            Self::NoAgent { id } if id == "default" => {
+                vec!["lend it with `--ssh default` (the agent of SSH_AUTH_SOCK) or `--ssh default=KEYFILE`".into()]
+            }
+            Self::NoAgent { id } => vec![format!("lend it with `--ssh {id}=SOCKET` or `--ssh {id}=KEYFILE`")],
+            Self::AgentRefuses { id, .. } => {
+                vec![format!("start an agent (`eval $(ssh-agent)`, `ssh-add`), or lend a key: `--ssh {id}=KEYFILE`")]
+            }
+            Self::MountSource { .. } => vec!["check `from=` and `source=` of the mount".into()],
+            _ => Vec::new(),
+        }
+    }
+
     /// A refused overlay.
     pub fn overlay(error: std::io::Error) -> Self {
         Self::Overlay(error)

@@ -1,8 +1,11 @@
 //! What a build is asked to do, as values: the cli resolves flags, environment and files into this; the engine does the rest.
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use rhost_llb::Platform;
+
+use crate::lent::Lent;
 
 /// Which frontend reads the build file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +84,8 @@ pub struct GraphRequest {
     pub add_hosts: Vec<(String, String)>,
     /// Further options of the frontend by BuildKit's names (spec B.4), as in `ulimit` or `shm-size`.
     pub options: BTreeMap<String, String>,
+    /// `--secret`, `--ssh`, `--allow`.
+    pub lent: Arc<Lent>,
 }
 
 /// A whole build.

@@ -1,4 +1,5 @@
 //! `Session`: what one build lends to its frontend, behind the frontend's port. Everything a guest names is checked here.
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -31,6 +32,8 @@ pub struct Session {
     pub findings: Mutex<Vec<Diagnostic>>,
     /// What registries told the guest; it hands on the text only, and the exit code needs more.
     pub failures: Mutex<Vec<BuildError>>,
+    /// Ids of cache mounts that this build has emptied for steps that are not to use the cache.
+    pub begun_anew: Mutex<HashSet<String>>,
 }
 
 impl Session {
@@ -53,9 +56,23 @@ impl Session {
             }
         }
         let vertices = ops::graph(&self.shared, &graph).map_err(|error| self.placed(&graph, error))?;
+        self.begin_anew(&graph)?;
         let solvable = Graph::new(vertices).map_err(|error| wrong(&error))?;
         let target = Edge { vertex: graph.head().vertex, output: graph.head().output as usize };
         Ok((Arc::new(graph), solvable, target))
+    }
+
+    /// Empties the cache mounts of steps that are not to use the cache, once in a build, before the first of them runs: as BuildKit
+    /// does for `--no-cache`. Whoever has one keeps it.
+    fn begin_anew(&self, graph: &LlbGraph) -> Result<(), BuildError> {
+        let mut known = self.begun_anew.lock().unwrap_or_else(PoisonError::into_inner);
+        for id in graph.vertices().iter().filter(|vertex| vertex.metadata.ignore_cache).flat_map(ops::cache_mount_ids) {
+            if known.insert(id.to_owned()) {
+                let forgotten = self.shared.store.forget_cache_mounts(id);
+                forgotten.map_err(|error| BuildError::new(Kind::Store, error))?;
+            }
+        }
+        Ok(())
     }
 
     /// `error` with the place of its vertex in the build file.

@@ -12,6 +12,7 @@ use crate::emulation::Emulation;
 use crate::event::{Event, Events};
 use crate::images::Images;
 use crate::layers::Layers;
+use crate::lent::Lent;
 use crate::once::Once;
 use crate::op_error::OpFailure;
 use crate::value::Value;
@@ -43,6 +44,8 @@ pub struct Shared {
     pub emulation: Arc<Emulation>,
     /// Local directories by name.
     pub locals: BTreeMap<String, PathBuf>,
+    /// Secrets, agents and permissions.
+    pub lent: Arc<Lent>,
     /// What a refused chown means.
     pub owners: OwnerPolicy,
     /// Names for progress.

@@ -294,6 +294,10 @@ impl Db {
         })
     }
 
+    pub(crate) fn forget_fact(&self, kind: &str, key: &[u8]) -> Result<()> {
+        self.write(|t| t.execute("DELETE FROM facts WHERE kind = ?1 AND key = ?2", params![kind, key]).map(|_| ()))
+    }
+
     pub(crate) fn set_facts(&self, kind: &str, facts: &[(Vec<u8>, Vec<u8>)]) -> Result<()> {
         self.write(|t| {
             let mut insert =

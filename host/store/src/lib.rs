@@ -7,6 +7,7 @@
 //! ROOT/blobs-v1/              an OCI image layout: oci-layout, index.json, blobs/sha256/<hex>
 //! ROOT/ingest-v1/             downloads and blobs being written
 //! ROOT/snapshots-v1/<id>/fs   one directory layer each; <id>/work beside it while it is written
+//! ROOT/cache-mounts-v1/       directories of cache mounts, by the hash of their id
 //! ROOT/contexts-v1/           digests of context files
 //! ROOT/locks-v1/              flock files
 //! ROOT/work-v1/               what is being done right now, and what it says; for other processes that want the same
@@ -15,6 +16,7 @@
 
 mod blob;
 mod cache;
+mod cache_mount;
 mod context_digests;
 mod db;
 mod error;
@@ -29,6 +31,7 @@ mod work;
 
 pub use blob::{BlobWriter, MAX_READ};
 pub use cache::{DurableCache, ResultCodec};
+pub use cache_mount::{CacheMount, CacheMountClaim, CacheMountInfo, CacheMountKey, CacheMountSharing};
 pub use context_digests::ContextDigests;
 pub use error::{Error, Result};
 pub use image::{ImageName, ImageRecord};

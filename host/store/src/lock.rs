@@ -41,10 +41,10 @@ impl Store {
         Ok(Lease { _file: self.flock(name, FlockOperation::LockShared)?.ok_or(Error::Stopped)? })
     }
 
-    fn flock(&self, name: &str, how: FlockOperation) -> Result<Option<File>> {
-        let path: PathBuf = self.inner.root.join("locks-v1").join(Digest::of(name).hex());
+    pub(crate) fn flock(&self, name: &str, how: FlockOperation) -> Result<Option<File>> {
+        let path = self.lock_path(name);
         let open = || {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+            let file = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
             file.map_err(|e| Error::io("open lock", &path, e))
         };
         let mut file = open()?;
@@ -59,6 +59,26 @@ impl Store {
             }
         }
     }
+
+    /// Removes the file of a lock whose name will never be asked for again. The caller has the lock.
+    pub(crate) fn forget_lock(&self, name: &str) {
+        // What stays behind is an empty file.
+        let _ = std::fs::remove_file(self.lock_path(name));
+    }
+
+    /// The file of lock `name` to read what its holder wrote into it.
+    pub(crate) fn lock_text(&self, name: &str) -> Option<File> {
+        File::open(self.lock_path(name)).ok()
+    }
+
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.inner.root.join("locks-v1").join(Digest::of(name).hex())
+    }
+}
+
+/// Whether an open lock could be changed to exclusive at once.
+pub(crate) fn try_upgrade(file: &File) -> bool {
+    flock(file, FlockOperation::NonBlockingLockExclusive).is_ok()
 }
 
 /// A file name that no other process or thread uses: process id, boot-relative start nanoseconds, counter.

@@ -237,9 +237,10 @@ impl Store {
         Ok(())
     }
 
-    /// Removes directories of layers that no record names and no living process writes, and downloads nobody resumed. Returns how many.
+    /// Removes directories of layers that no record names and no living process writes, and downloads nobody resumed; and cache
+    /// mounts that are half made or forgotten. Returns how many.
     pub fn sweep(&self) -> Result<usize> {
-        let mut removed = 0;
+        let mut removed = self.sweep_cache_mounts()?;
         let bucket = self.bucket();
         let known = self.inner.db.snapshot_names(snapshots_dir(self.options().overlay))?;
         let entries = std::fs::read_dir(&bucket).map_err(|e| Error::io("list", &bucket, e))?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rhost_rootfs::OverlayXattrs;
 
+use crate::cache_mount::cache_mounts_dir;
 use crate::db::Db;
 use crate::{Error, Result};
 
@@ -45,9 +46,14 @@ impl Store {
     /// The directory cannot be made or written, or holds a record file that cannot even be set aside.
     pub fn open(root: impl AsRef<Path>, options: StoreOptions) -> Result<Self> {
         let root = root.as_ref();
-        for dir in
-            ["blobs-v1/blobs/sha256", "ingest-v1", snapshots_dir(options.overlay), "locks-v1", crate::work::WORK_DIR]
-        {
+        for dir in [
+            "blobs-v1/blobs/sha256",
+            "ingest-v1",
+            snapshots_dir(options.overlay),
+            cache_mounts_dir(options.overlay),
+            "locks-v1",
+            crate::work::WORK_DIR,
+        ] {
             let path = root.join(dir);
             std::fs::create_dir_all(&path).map_err(|e| Error::io("create directory", &path, e))?;
         }

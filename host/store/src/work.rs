@@ -6,7 +6,8 @@
 //! holder empties. The result itself is not here: it is found where results are kept.
 //!
 //! Order of locks, so that no two processes wait for each other: a step's work (held while the step runs, never while waiting for another
-//! step's), then one layer of an image, then one download. Nobody who holds a later one waits for an earlier one.
+//! step's), then its cache mounts in the order of their keys, then one layer of an image, then one download. Nobody who holds a later one
+//! waits for an earlier one.
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};

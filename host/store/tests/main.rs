@@ -1,3 +1,4 @@
 //! The store as its callers see it: several handles and processes on one directory, damage of every kind of file.
+mod cache_mounts;
 mod suite;
 mod support;

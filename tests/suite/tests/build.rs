@@ -6,7 +6,7 @@ use std::process::Command;
 use rhost_kit::{Registry, TestHost, busybox};
 
 /// A host whose docker.io is a registry with busybox; `None`, said aloud, where the machine lacks what that takes.
-fn host() -> Option<(TestHost, Registry)> {
+pub(crate) fn host() -> Option<(TestHost, Registry)> {
     if !rhost_kit::have(&["docker-registry", "skopeo"]) {
         rhost_kit::skip("docker-registry and skopeo are not installed");
         return None;
@@ -18,7 +18,7 @@ fn host() -> Option<(TestHost, Registry)> {
     Some((host, registry))
 }
 
-fn write(host: &TestHost, files: &[(&str, &str)]) -> String {
+pub(crate) fn write(host: &TestHost, files: &[(&str, &str)]) -> String {
     for (path, text) in files {
         host.write(path, text).expect("written");
     }
@@ -177,7 +177,7 @@ fn dump_llb_is_what_buildctl_reads() {
 }
 
 /// `rhost` from `binary` as a user that is nobody else's and has no subordinate ids.
-fn as_plain_user(host: &TestHost, binary: &Path, arguments: &[&str]) -> Command {
+pub(crate) fn as_plain_user(host: &TestHost, binary: &Path, arguments: &[&str]) -> Command {
     let inner = host.command(arguments);
     let mut command = Command::new("setpriv");
     command.args(["--reuid=54321", "--regid=54321", "--clear-groups"]).arg(binary).args(inner.get_args());
@@ -187,7 +187,7 @@ fn as_plain_user(host: &TestHost, binary: &Path, arguments: &[&str]) -> Command 
 }
 
 /// Lets every user read and write `path`.
-fn open_to_all(path: &Path) {
+pub(crate) fn open_to_all(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("mode");
 }

@@ -6,6 +6,7 @@ mod dockerfile;
 mod docs;
 mod graph;
 mod images;
+mod mounts;
 mod platforms;
 mod push;
 mod registries;

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use rhost_engine::{BuildError, BuildRequest, Engine, Kind};
 
 use super::call::{self, Call};
-use super::request;
+use super::{lend, request};
 use crate::arguments::{BuildArguments, Progress};
 use crate::progress;
 
@@ -24,8 +24,12 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
             .hint("redirect it to a file, or name one with dest="));
     }
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let network = &arguments.frontend.network;
+    let lent = lend::lent(&arguments.secret, &arguments.ssh, &arguments.allow, network)?;
+    let mut graph = request::graph(&arguments.context, arguments.frontend)?;
+    graph.lent = lent.into();
     let request = BuildRequest {
-        graph: request::graph(&arguments.context, arguments.frontend)?,
+        graph,
         tags: arguments.tag,
         outputs: arguments.output,
         push: arguments.push,

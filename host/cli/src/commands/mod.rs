@@ -5,6 +5,7 @@ mod debug;
 mod emulation;
 mod frontend;
 mod image;
+mod lend;
 mod request;
 
 use rhost_engine::{BuildError, Engine};

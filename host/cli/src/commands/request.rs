@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rhost_engine::{BuildError, BuildFile, FrontendChoice, GraphRequest, Kind, NamedContext, NoCache};
 use rhost_llb::Platform;
@@ -88,6 +89,7 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
         network: (flags.network != "default").then_some(flags.network),
         add_hosts,
         options,
+        lent: Arc::default(),
     })
 }
 

@@ -109,6 +109,12 @@ impl super::Render for Plain {
                 }
                 writeln!(out, "{}", if *done { " done" } else { "" })
             }
+            Event::Waiting { over: true, .. } => Ok(()),
+            Event::Waiting { vertex, what, .. } => {
+                let number = self.vertex(*vertex).number;
+                self.turn_to(number, out)?;
+                writeln!(out, "#{number} {what}")
+            }
             Event::Log { vertex, stream, bytes, at } => {
                 let state = self.vertex(*vertex);
                 let (number, seconds) = (state.number, seconds(state.started, *at));

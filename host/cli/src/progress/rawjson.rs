@@ -44,6 +44,13 @@ fn value(event: &Event) -> Value {
             }
             json!({"statuses": [status]})
         }
+        Event::Waiting { vertex, what, at, over } => {
+            let mut status = json!({"id": &**what, "vertex": vertex.to_string(), "timestamp": at.to_string(), "started": at.to_string()});
+            if *over {
+                status["completed"] = at.to_string().into();
+            }
+            json!({"statuses": [status]})
+        }
         Event::Log { vertex, stream, bytes, at } => {
             let data = base64::engine::general_purpose::STANDARD.encode(bytes);
             json!({"logs": [{"vertex": vertex.to_string(), "stream": stream, "data": data, "timestamp": at.to_string()}]})

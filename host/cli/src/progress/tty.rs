@@ -39,6 +39,7 @@ struct Running {
     tail: VecDeque<String>,
     partial: Vec<u8>,
     parts: BTreeMap<Arc<str>, (u64, u64)>,
+    waits: Vec<Arc<str>>,
     /// The whole log, in a file without a name: a step may write more than memory holds.
     log: Option<File>,
 }
@@ -94,6 +95,10 @@ impl Tty {
                     rows.push(self.row(&format!(" => => {id}"), &size));
                 }
             }
+            for what in running.waits.iter().take(room) {
+                rows.push(self.row(&format!(" => => {what}"), ""));
+            }
+            room -= running.waits.len().min(room);
             let shown = running.tail.len().min(room);
             room -= shown;
             for line in running.tail.iter().skip(running.tail.len() - shown) {
@@ -157,7 +162,8 @@ impl super::Render for Tty {
                 self.seen.entry(*vertex).or_insert(false);
                 if self.running(*vertex).is_none() {
                     let (tail, partial, parts, log) = Default::default();
-                    let running = Running { name: name.clone(), started: *at, tail, partial, parts, log };
+                    let waits = Vec::new();
+                    let running = Running { name: name.clone(), started: *at, tail, partial, parts, waits, log };
                     self.running.push((*vertex, running));
                 }
                 Ok(())
@@ -169,6 +175,15 @@ impl super::Render for Tty {
                         running.parts.remove(id);
                     } else {
                         running.parts.insert(id.clone(), (*current, *total));
+                    }
+                }
+                Ok(())
+            }
+            Event::Waiting { vertex, what, over, .. } => {
+                if let Some(running) = self.running(*vertex) {
+                    running.waits.retain(|known| known != what);
+                    if !over {
+                        running.waits.push(what.clone());
                     }
                 }
                 Ok(())

@@ -16,6 +16,8 @@ use crate::op_error::{OpFailure, blocking};
 use crate::shared::Shared;
 use crate::value::Value;
 
+use super::mounts::{self, Claims, LentMounts};
+
 /// A command to run.
 pub struct ExecStep {
     shared: Arc<Shared>,
@@ -29,23 +31,10 @@ impl ExecStep {
     pub fn new(shared: Arc<Shared>, vertex: Arc<Vertex>) -> Result<Self, OpFailure> {
         let OpKind::Exec(op) = vertex.kind() else { return Err(OpFailure::NotYet("an exec of another kind".into())) };
         let op = op.clone();
+        shared.lent.entitlements.check(&op)?;
         let not_yet = |what: &str| Err(OpFailure::NotYet(what.to_owned()));
-        if op.security == SecurityMode::Insecure {
-            return not_yet("RUN --security=insecure");
-        }
-        if !op.secret_env.is_empty() {
-            return not_yet("RUN --mount=type=secret,env=…");
-        }
         if !op.cdi_devices.is_empty() {
             return not_yet("RUN --device");
-        }
-        for mount in &op.mounts {
-            match mount.mount_type {
-                MountType::Bind | MountType::Tmpfs => {}
-                MountType::Cache => return not_yet("RUN --mount=type=cache"),
-                MountType::Secret => return not_yet("RUN --mount=type=secret"),
-                MountType::Ssh => return not_yet("RUN --mount=type=ssh"),
-            }
         }
         let Some(meta) = op.meta.clone() else { return not_yet("an exec without a command") };
         Ok(Self { shared, vertex, op, meta })
@@ -77,22 +66,35 @@ struct Prepared {
 }
 
 impl ExecStep {
-    fn prepare(&self, inputs: &[Value]) -> Result<Prepared, OpFailure> {
+    fn prepare(&self, inputs: &[Value], claims: &Claims, mut lent: LentMounts) -> Result<Prepared, OpFailure> {
         let store = &self.shared.store;
         let input =
             |mount: &Mount| mount.input_index().and_then(|index| inputs.get(index)).cloned().unwrap_or(Value::Scratch);
         let (mut layers, mut passed) = (Vec::new(), Vec::new());
         let mut step = Step::new(ExecTree::Dir("/".into()), self.meta.args.iter().cloned());
-        for mount in &self.op.mounts {
+        for (number, mount) in self.op.mounts.iter().enumerate() {
             let is_root = mount.dest == ROOT_MOUNT;
-            if mount.mount_type == MountType::Tmpfs {
-                let size =
-                    mount.tmpfs_opt.as_ref().and_then(|tmpfs| u64::try_from(tmpfs.size).ok()).filter(|size| *size > 0);
-                step.mounts.push(rhost_exec::Mount {
-                    destination: mount.dest.clone(),
-                    source: MountSource::Tmpfs { size },
-                    access: Access::ReadWrite,
-                });
+            let access = if mount.readonly { Access::ReadOnly } else { Access::ReadWrite };
+            let source = match mount.mount_type {
+                MountType::Bind => None,
+                MountType::Tmpfs => {
+                    let size = mount.tmpfs_opt.as_ref().and_then(|tmpfs| u64::try_from(tmpfs.size).ok());
+                    Some((MountSource::Tmpfs { size: size.filter(|size| *size > 0) }, Access::ReadWrite))
+                }
+                MountType::Cache => {
+                    let Some(claim) = claims.get(&number) else { continue };
+                    step.held.push(claim.lock()?);
+                    let tree = ExecTree::Dir(claim.dir());
+                    Some((MountSource::Tree { tree, subpath: mount.selector.clone() }, access))
+                }
+                // An optional one that was not lent is not mounted.
+                MountType::Secret | MountType::Ssh => match lent.sources.remove(&number) {
+                    Some(source) => Some((source, Access::ReadOnly)),
+                    None => continue,
+                },
+            };
+            if let Some((source, access)) = source {
+                step.mounts.push(rhost_exec::Mount { destination: mount.dest.clone(), source, access });
                 continue;
             }
             let value = input(mount);
@@ -136,6 +138,7 @@ impl ExecStep {
         }
         let meta = &self.meta;
         step.env = meta.env.clone();
+        step.secret_env = lent.env;
         if let Some(proxy) = &meta.proxy_env {
             let pairs = [
                 ("HTTP_PROXY", &proxy.http_proxy),
@@ -153,7 +156,11 @@ impl ExecStep {
         step.user.clone_from(&meta.user);
         step.hostname.clone_from(&meta.hostname);
         step.network = if self.op.network == NetMode::None { Network::None } else { Network::Host };
-        step.security = Security::Sandbox;
+        // Granted, or it would not have been made.
+        step.security = match self.op.security {
+            SecurityMode::Sandbox => Security::Sandbox,
+            SecurityMode::Insecure => Security::Insecure,
+        };
         step.extra_hosts = meta.extra_hosts.iter().map(|host| (host.host.clone(), host.ip.clone())).collect();
         // Only now: a step whose result is cached needs no emulator.
         let wanted = self.vertex.op.platform.as_ref().unwrap_or(&self.shared.host);
@@ -194,9 +201,13 @@ impl ExecStep {
     }
 
     async fn execute(&self, inputs: &[Value]) -> Result<Vec<Value>, OpFailure> {
-        let (copy, owned) = (self.again(), inputs.to_vec());
-        let Prepared { step, layers, passed } = blocking(move || copy.prepare(&owned)).await?;
+        let claims = mounts::claim(&self.shared, self.vertex.digest, &self.op, inputs).await?;
+        let lent = mounts::lend(&self.shared, &self.op).await?;
+        let (copy, owned, claimed) = (self.again(), inputs.to_vec(), claims.clone());
+        let prepared = blocking(move || copy.prepare(&owned, &claimed, lent));
+        let Prepared { step, layers, passed } = prepared.await?;
         self.launch(step).await?;
+        drop(claims);
         let outputs = self.outputs();
         blocking(move || {
             let mut values = vec![Value::Scratch; outputs];

@@ -5,6 +5,7 @@ mod file;
 mod image;
 mod local;
 mod merge;
+mod mounts;
 mod present;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>) -> Result<Vertex<Value
     let refuse = |failure: OpFailure| {
         let mut error = BuildError::new(Kind::Request, format!("{}: {failure}", vertex.name));
         error.vertex = Some(vertex.digest);
+        error.hints.extend(failure.hints());
         error
     };
     let (shared, inner) = (shared.clone(), vertex.clone());
@@ -59,6 +61,15 @@ fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>) -> Result<Vertex<Value
     };
     let inputs = vertex.inputs.iter().map(|edge| Edge { vertex: edge.vertex, output: edge.output as usize }).collect();
     Ok(Vertex { digest: vertex.digest, op, inputs, ignore_cache: vertex.metadata.ignore_cache })
+}
+
+/// The ids of the cache mounts of `vertex`.
+pub fn cache_mount_ids(vertex: &Arc<LlbVertex>) -> impl Iterator<Item = &str> {
+    let mounts = match vertex.kind() {
+        OpKind::Exec(exec) => exec.mounts.as_slice(),
+        _ => &[],
+    };
+    mounts.iter().filter_map(mounts::cache_id)
 }
 
 /// The solver's form of a cache map by BuildKit's formulas.

@@ -51,6 +51,7 @@ fn room() -> Option<Room> {
         store,
         events: Events::none(),
         host: Platform::host(),
+        lent: Arc::default(),
         locals: BTreeMap::from([("ctx".into(), dir.path().join("ctx"))]),
         owners,
         vertices: Mutex::default(),
