@@ -131,6 +131,31 @@ fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| tidy::root().join("target"), |dir| tidy::root().join(dir))
 }
 
+/// Kills builds at random points; the arguments are how many, and a seed.
+pub fn torture(arguments: &[String]) -> Result<()> {
+    setup::install(setup::DEMO_PACKAGES)?;
+    let number = |index: usize, otherwise: u64| {
+        arguments
+            .get(index)
+            .map_or(Ok(otherwise), |text| text.parse().with_context(|| format!("`{text}` is no number")))
+    };
+    let binary = build()?;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let (rounds, seed) = (number(0, 1000)?, number(1, now.as_secs())?);
+    let begun = std::time::Instant::now();
+    let mut torture = rhost_kit::Torture::new(rhost_kit::TestHost::with_binary(binary)?, seed)?;
+    eprintln!("xtask: {rounds} rounds, seed {seed}");
+    for round in 1..=rounds {
+        torture.round()?;
+        if round % 100 == 0 {
+            eprintln!("xtask: {round} rounds, {:.0} s", begun.elapsed().as_secs_f64());
+        }
+    }
+    torture.finish()?;
+    eprintln!("xtask: nothing lost in {rounds} rounds, {:.0} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
 fn path_with(directories: &[PathBuf]) -> Result<OsString> {
     let old = std::env::var_os("PATH").unwrap_or_default();
     let all = directories

@@ -15,6 +15,7 @@ cargo xtask <job>
   build        the release binary, stock frontend inside, at target/release/rhost
   bench [ARGS] time rhost against a real BuildKit, as root, on a tmpfs; ARGS: names of cases, --repeats N, --list, and
                --write for docs/benchmarks.md
+  torture [N [SEED]]  kill builds at N random points (1000 when not said); nothing may be left, the next build must be right
   tidy         check the rules of the house: arrows, module docs, file lengths, frozen WIT
   guests       build the WASM guests into target/guests/
   toolchain    find or make the toolchain for wasm32-unknown-unknown and say which
@@ -30,6 +31,7 @@ fn main() -> Result<()> {
         Some("test") => jobs::test(rest),
         Some("build") => jobs::build().map(drop),
         Some("bench") => jobs::bench(rest),
+        Some("torture") => jobs::torture(rest),
         Some("tidy") => tidy::run(),
         Some("guests") => wasm::guests().map(drop),
         Some("toolchain") => wasm::describe_toolchain(),

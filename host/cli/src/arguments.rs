@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Build container images: no daemon, no root, build languages as sandboxed WASM frontends.
 ///
 /// Exit codes: 0 done; 1 the build failed; 2 the command line is wrong; 3 the build file is wrong; 4 a frontend failed
-/// or was stopped; 5 a registry or the network failed; 6 the store or the disk failed; 130 interrupted.
+/// or was stopped; 5 a registry or the network failed; 6 the store or the disk failed; 130 interrupted (Ctrl-C), 143 terminated.
 #[derive(Debug, Parser)]
 #[command(name = "rhost", version, propagate_version = true, max_term_width = 110)]
 pub struct Arguments {
@@ -49,6 +49,13 @@ pub enum Command {
     /// Only what the repository lacks is sent; what another repository of the same registry is known to have is mounted from there. Prints the
     /// name with its digest.
     Push(PushArguments),
+    /// Show what the store holds and how much of the disk it takes.
+    Du(DuArguments),
+    /// Remove what no build uses and no name keeps from the store.
+    ///
+    /// Without a limit or a duration everything that is not in use goes; with them, what was not used for longest first. Images that
+    /// have a name stay (`rhost rmi` removes names), and so does what a running build needs.
+    Prune(PruneArguments),
     /// Look at frontends, and ship them to registries.
     Frontend {
         /// What to do.
@@ -360,4 +367,47 @@ pub struct DumpLlbArguments {
     /// Write the frontend's result metadata (JSON) to FILE: `containerimage.config` and what else it says of the image.
     #[arg(long, value_name = "FILE")]
     pub metadata_file: Option<PathBuf>,
+}
+
+/// `rhost du`.
+#[derive(Debug, Args)]
+pub struct DuArguments {
+    /// One JSON object a line.
+    #[arg(long)]
+    pub json: bool,
+    /// Only records that fit, as in `type==regular` or `inuse==false,description~=RUN`; of several, any.
+    ///
+    /// Fields: id, type (regular, blob, image, frontend, exec.cachemount), description, parent, inuse, shared, private.
+    /// `~=` means "contains".
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+}
+
+/// `rhost prune`.
+#[derive(Debug, Args)]
+pub struct PruneArguments {
+    /// Compiled frontends and layers that images share with the cache too.
+    #[arg(short, long)]
+    pub all: bool,
+    /// Only records that fit; as for `rhost du`.
+    #[arg(long, value_name = "FILTER")]
+    pub filter: Vec<String>,
+    /// Only what was not used for so long, as in `48h` or `7d`.
+    #[arg(long, value_name = "DURATION", value_parser = rhost_engine::parse_duration)]
+    pub keep_duration: Option<std::time::Duration>,
+    /// Only until the store takes no more than this, as in `10GB` or `20%` of the disk.
+    #[arg(long, value_name = "SIZE")]
+    pub max_used_space: Option<rhost_engine::Space>,
+    /// Only until so much of the disk is free.
+    #[arg(long, value_name = "SIZE")]
+    pub min_free_space: Option<rhost_engine::Space>,
+    /// Let the store keep so much, however little of the disk is free.
+    #[arg(long, value_name = "SIZE")]
+    pub reserved_space: Option<rhost_engine::Space>,
+    /// Remove nothing; say what would go, and why.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// One JSON object a line for each record removed.
+    #[arg(long)]
+    pub json: bool,
 }

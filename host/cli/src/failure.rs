@@ -2,8 +2,9 @@
 use rhost_engine::{BuildError, Kind, Place};
 
 /// Somebody asked to stop.
-pub fn interrupted(signal: &str) -> BuildError {
-    BuildError::new(Kind::Interrupted, format!("interrupted by {signal}; the store keeps what was finished"))
+pub fn interrupted((name, number): (&str, u8)) -> BuildError {
+    let message = format!("interrupted by {name}; the store keeps what was finished");
+    BuildError::new(Kind::Interrupted(number), message)
 }
 
 /// Prints `error` to stderr.

@@ -9,6 +9,9 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// How long the end waits for killed steps to be unmounted.
+const SETTLE: std::time::Duration = std::time::Duration::from_secs(20);
+
 /// First argument of the child that compiles guests.
 const COMPILE_GUEST: &str = "__compile-guest";
 /// First argument by which the build asks whether the stock frontend's code is inside, and makes it: `COMPONENT CODE` are files.
@@ -44,8 +47,15 @@ fn main() -> ExitCode {
             signal = interrupted() => Err(failure::interrupted(signal)),
         }
     });
-    // Steps that were dropped are killed by their supervisors; do not wait for threads that block in the kernel.
+    if matches!(&answer, Err(error) if matches!(error.kind, rhost_engine::Kind::Interrupted(_))) {
+        // Who asks a second time does not want to wait.
+        rhost_exec::stop_signals_end_us();
+    }
+    // Steps that were dropped are killed by their supervisors; threads that block in the kernel are not waited for.
     runtime.shutdown_timeout(std::time::Duration::from_secs(2));
+    if !rhost_exec::settle(SETTLE) {
+        eprintln!("WARNING: a step is still being cleared away after {} s", SETTLE.as_secs());
+    }
     match answer {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
@@ -73,16 +83,16 @@ fn embedded_code() -> ExitCode {
     }
 }
 
-/// The name of the signal that asked to stop.
-async fn interrupted() -> &'static str {
+/// Name and number of the signal that asked to stop.
+async fn interrupted() -> (&'static str, u8) {
     use tokio::signal::unix::{SignalKind, signal};
     let wait = async |kind: SignalKind| match signal(kind) {
         Ok(mut signal) => drop(signal.recv().await),
         Err(_) => std::future::pending().await,
     };
     tokio::select! {
-        () = wait(SignalKind::interrupt()) => "SIGINT",
-        () = wait(SignalKind::terminate()) => "SIGTERM",
-        () = wait(SignalKind::hangup()) => "SIGHUP",
+        () = wait(SignalKind::interrupt()) => ("SIGINT", 2),
+        () = wait(SignalKind::terminate()) => ("SIGTERM", 15),
+        () = wait(SignalKind::hangup()) => ("SIGHUP", 1),
     }
 }

@@ -42,15 +42,45 @@ pub(crate) fn frontend_pull(error: &RegistryError, reference: &Reference) -> Bui
     found
 }
 
+/// The way out of a full disk.
+pub(crate) const MAKE_ROOM: &str =
+    "free some space on the file system that holds the store (--root); `rhost prune` removes what no build uses";
+
+/// The same for a store that is known.
+pub(crate) fn make_room(store: &rhost_store::Store) -> String {
+    let place = store.root().display();
+    format!(
+        "the file system that holds the store `{place}` is full: free some space; `rhost prune` removes what no build uses"
+    )
+}
+
+/// Whether a full disk or a used-up quota is the cause, however deep.
+pub(crate) fn is_no_space(error: &(dyn std::error::Error + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<std::io::Error>() {
+        return match error.get_ref() {
+            Some(inner) => is_no_space(inner),
+            None => matches!(error.raw_os_error(), Some(libc::ENOSPC | libc::EDQUOT)),
+        };
+    }
+    error.downcast_ref::<rhost_store::Error>().is_some_and(rhost_store::Error::is_no_space)
+        || error.downcast_ref::<rhost_rootfs::Error>().is_some_and(rhost_rootfs::Error::is_no_space)
+        || error.source().is_some_and(is_no_space)
+}
+
+/// The store's failure.
+pub(crate) fn store(error: &rhost_store::Error) -> BuildError {
+    let found = BuildError::new(Kind::Store, error);
+    if error.is_no_space() { found.hint(MAKE_ROOM) } else { found }
+}
+
 /// A failed solve.
 pub(crate) fn solve(error: SolveError) -> BuildError {
     let SolveError::Op { vertex, error } = error else { return BuildError::new(Kind::Build, error) };
     let message = error.to_string();
     let mut found = match error.0.downcast_ref::<OpFailure>() {
+        Some(failure) if is_no_space(failure) => BuildError::new(Kind::Store, message).hint(MAKE_ROOM),
         Some(OpFailure::Registry(error)) => registry(error, message, Kind::Network),
         Some(OpFailure::Store(_) | OpFailure::Overlay(_)) => BuildError::new(Kind::Store, message),
-        Some(OpFailure::Files(files)) if files.is_no_space() => BuildError::new(Kind::Store, message)
-            .hint("free some space on the file system that holds the store (--root)"),
         Some(OpFailure::Exit { code, .. }) => {
             let mut found = BuildError::new(Kind::Build, message);
             found.hints.extend(crate::op_error::exit_hint(*code));

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use rhost_registry::RegistryConfig;
 use serde::Deserialize;
 
+use crate::gc::GcSettings;
+
 /// The whole file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -15,6 +17,9 @@ pub struct Settings {
     /// `[emulation]` table.
     #[serde(default)]
     pub emulation: EmulationSettings,
+    /// `[gc]`: how much disk the store may take.
+    #[serde(default)]
+    pub gc: GcSettings,
 }
 
 /// `[emulation]`: where emulators of other platforms' programs are.

@@ -11,7 +11,7 @@ use rhost_llb::{Definition, Platform, VertexDigest};
 use rhost_registry::{Client, ClientOptions, CredentialSource, Proxies, RegistryConfig};
 use rhost_rootfs::{OverlayXattrs, OwnerPolicy};
 use rhost_solver::{Event as SolverEvent, Solver};
-use rhost_store::{Durability, DurableCache, ResultCodec, SnapshotId, Store, StoreOptions};
+use rhost_store::{BuildFiles, Durability, DurableCache, ResultCodec, SnapshotId, Store, StoreOptions};
 
 use crate::blame;
 use crate::config::Settings;
@@ -56,6 +56,14 @@ pub struct Engine {
     emulation: Arc<Emulation>,
 }
 
+/// The kind of results in the cache.
+pub(crate) const SNAPSHOTS: &str = "snapshot-v1";
+
+/// The snapshot that a result in the cache names.
+pub(crate) fn snapshot_in(bytes: &[u8]) -> Option<SnapshotId> {
+    Some(SnapshotId(i64::from_le_bytes(bytes.try_into().ok()?)))
+}
+
 /// Results in the cache are snapshots, by number. Layers that are not there are as good as there when somebody offers them.
 struct SnapshotCodec {
     store: Store,
@@ -97,7 +105,7 @@ pub struct Dumped {
 
 impl ResultCodec<Value> for SnapshotCodec {
     fn kind(&self) -> &str {
-        "snapshot-v1"
+        SNAPSHOTS
     }
 
     fn encode(&self, value: &Value) -> Option<Vec<u8>> {
@@ -108,7 +116,7 @@ impl ResultCodec<Value> for SnapshotCodec {
     }
 
     fn decode(&self, bytes: &[u8]) -> Option<Value> {
-        let id = SnapshotId(i64::from_le_bytes(bytes.try_into().ok()?));
+        let id = snapshot_in(bytes)?;
         self.is_whole(id).then_some(Value::Snapshot(id))
     }
 }
@@ -121,7 +129,7 @@ impl Engine {
     pub fn open(options: EngineOptions) -> Result<Self, BuildError> {
         let overlay = if options.user_namespace { OverlayXattrs::User } else { OverlayXattrs::Trusted };
         let store = Store::open(&options.root, StoreOptions { durability: Durability::Fast, overlay })
-            .map_err(|error| BuildError::new(Kind::Store, error))?;
+            .map_err(|error| blame::store(&error))?;
         let standard = ClientOptions::standard();
         let client_options = ClientOptions { proxies: options.proxies.clone(), ..standard };
         let registries: RegistryConfig = options.settings.registry.clone();
@@ -136,12 +144,17 @@ impl Engine {
         &self.store
     }
 
+    /// The configuration.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.options.settings
+    }
+
     /// Runs the frontend and solves nothing.
     ///
     /// # Errors
     /// As [`Engine::build`].
     pub async fn definition(&self, request: &GraphRequest, events: &Events) -> Result<Dumped, BuildError> {
-        let (_, outcome) = self.graph(request, events, NonZeroUsize::MIN).await?;
+        let (_, outcome) = self.graph(request, events, NonZeroUsize::MIN, &self.store.for_build()).await?;
         match <[_; 1]>::try_from(outcome.targets) {
             Ok([target]) => {
                 let mut metadata = outcome.metadata;
@@ -172,7 +185,7 @@ impl Engine {
         let mut request = request.clone();
         request.options.insert("requestid".into(), method.to_owned());
         request.options.insert("frontend.caps".into(), "moby.buildkit.frontend.subrequests".into());
-        let (_, outcome) = self.run_frontend(&request, events, NonZeroUsize::MIN).await?;
+        let (_, outcome) = self.run_frontend(&request, events, NonZeroUsize::MIN, &self.store.for_build()).await?;
         if outcome.metadata.is_empty() {
             let message = format!("the frontend does not answer `{method}`");
             return Err(BuildError::new(Kind::Frontend, message).hint("build without --call"));
@@ -185,10 +198,25 @@ impl Engine {
     /// # Errors
     /// Whatever went wrong, with its kind, its place in the build file, and ways out.
     pub async fn build(&self, request: &BuildRequest, events: &Events) -> Result<Exported, BuildError> {
+        let store = self.store.for_build();
+        let built = self.build_in(&store, request, events).await;
+        let wrote = store.remember_uses();
+        // What this build used is free from here on.
+        drop(store);
+        if let Err(error) = self.store.recover() {
+            tracing::warn!(%error, "what a crash left is not cleared away");
+        }
+        if wrote {
+            self.collect(events);
+        }
+        built.map_err(|error| self.with_full_disk(error))
+    }
+
+    async fn build_in(&self, store: &Store, request: &BuildRequest, events: &Events) -> Result<Exported, BuildError> {
         // A wrong output is told before anything is built for it.
-        let exporter = Exporter::new(&self.store, request)?;
+        let exporter = Exporter::new(store, request)?;
         let jobs = NonZeroUsize::new(request.jobs).unwrap_or(NonZeroUsize::MIN);
-        let (session, outcome) = self.graph(&request.graph, events, jobs).await?;
+        let (session, outcome) = self.graph(&request.graph, events, jobs, store).await?;
         let mut results = Vec::new();
         for target in &outcome.targets {
             let value = if target.definition.is_empty() {
@@ -213,8 +241,9 @@ impl Engine {
         request: &GraphRequest,
         events: &Events,
         jobs: NonZeroUsize,
+        store: &Store,
     ) -> Result<(Arc<Session>, Outcome), BuildError> {
-        let (session, outcome) = self.run_frontend(request, events, jobs).await?;
+        let (session, outcome) = self.run_frontend(request, events, jobs, store).await?;
         if outcome.targets.is_empty() {
             return Err(BuildError::new(Kind::Frontend, "the frontend gave no result"));
         }
@@ -226,6 +255,7 @@ impl Engine {
         request: &GraphRequest,
         events: &Events,
         jobs: NonZeroUsize,
+        store: &Store,
     ) -> Result<(Arc<Session>, Outcome), BuildError> {
         let (mut locals, mut layouts, mut contexts) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
         locals.insert("context".to_owned(), request.context.clone());
@@ -246,13 +276,13 @@ impl Engine {
             contexts.push((name.clone(), value));
         }
         let (file, text, _held) = self.build_file(&request.file, &mut locals)?;
-        let once = Arc::new(Once::new(self.store.clone(), events.clone()));
+        let once = Arc::new(Once::new(store.clone(), events.clone()));
         let owners = if self.options.single_id { OwnerPolicy::BestEffort } else { OwnerPolicy::Exact };
-        let layers = Arc::new(Layers::new(self.store.clone(), owners, events.clone(), once.clone()));
+        let layers = Arc::new(Layers::new(store.clone(), owners, events.clone(), once.clone()));
         let shared = Arc::new(Shared {
-            store: self.store.clone(),
+            store: store.clone(),
             layers: layers.clone(),
-            images: Images::new(self.store.clone(), self.client.clone(), layouts),
+            images: Images::new(store.clone(), self.client.clone(), layouts),
             events: events.clone(),
             once: once.clone(),
             host: Platform::host(),
@@ -263,7 +293,7 @@ impl Engine {
             vertices: Mutex::default(),
         });
         let session = Arc::new(Session {
-            solver: Solver::among_others(self.cache(layers), once, jobs, teller(&shared)),
+            solver: Solver::among_others(cache(store, layers), once, jobs, teller(&shared)),
             shared: shared.clone(),
             pull: request.pull,
             findings: Mutex::default(),
@@ -284,19 +314,12 @@ impl Engine {
         Ok((session, outcome))
     }
 
-    fn cache(&self, layers: Arc<Layers>) -> Arc<DurableCache<SnapshotCodec>> {
-        Arc::new(DurableCache::new(
-            self.store.clone(),
-            SnapshotCodec { store: self.store.clone(), layers, whole: Mutex::default() },
-        ))
-    }
-
     /// The build file's name and text, and a directory to keep while the build runs where the text came from stdin.
     pub(crate) fn build_file(
         &self,
         file: &BuildFile,
         locals: &mut BTreeMap<String, PathBuf>,
-    ) -> Result<(String, Vec<u8>, Option<TemporaryDirectory>), BuildError> {
+    ) -> Result<(String, Vec<u8>, Option<BuildFiles>), BuildError> {
         match file {
             BuildFile::Path(path) => {
                 let text = std::fs::read(path).map_err(|error| blame::missing_build_file(path, &error))?;
@@ -310,13 +333,17 @@ impl Engine {
                 let failed = |error: std::io::Error| {
                     BuildError::new(Kind::Store, format!("keeping the build file of stdin: {error}"))
                 };
-                let held = TemporaryDirectory::new(self.store.root()).map_err(failed)?;
-                std::fs::write(held.0.join("Dockerfile"), text).map_err(failed)?;
-                locals.insert("dockerfile".into(), held.0.clone());
+                let held = self.store.build_files().map_err(|error| blame::store(&error))?;
+                std::fs::write(held.path().join("Dockerfile"), text).map_err(failed)?;
+                locals.insert("dockerfile".into(), held.path().to_path_buf());
                 Ok(("Dockerfile".into(), text.clone(), Some(held)))
             }
         }
     }
+}
+
+fn cache(store: &Store, layers: Arc<Layers>) -> Arc<DurableCache<SnapshotCodec>> {
+    Arc::new(DurableCache::new(store.clone(), SnapshotCodec { store: store.clone(), layers, whole: Mutex::default() }))
 }
 
 fn invocation(request: &GraphRequest, file: String, contexts: Vec<(String, String)>) -> Invocation {
@@ -372,25 +399,5 @@ fn teller(shared: &Arc<Shared>) -> impl Fn(SolverEvent) + Send + Sync + use<> {
             SolverEvent::Cached(vertex) => done(vertex, true, None),
             SolverEvent::Failed(vertex, error) => done(vertex, false, Some(error.to_string().into())),
         }
-    }
-}
-
-/// A directory of this build alone, removed at its end.
-pub(crate) struct TemporaryDirectory(PathBuf);
-
-impl TemporaryDirectory {
-    fn new(root: &Path) -> std::io::Result<Self> {
-        static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
-        let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        let path = root.join("build-files-v1").join(format!("{}-{number}", std::process::id()));
-        std::fs::create_dir_all(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for TemporaryDirectory {
-    fn drop(&mut self) {
-        // Best effort: a leftover is a few bytes, and a later build of the same number writes over it.
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

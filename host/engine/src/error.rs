@@ -18,8 +18,8 @@ pub enum Kind {
     Network,
     /// The store or the disk failed: 6.
     Store,
-    /// Somebody asked to stop: 130.
-    Interrupted,
+    /// Somebody asked to stop, by this signal: 128 and its number.
+    Interrupted(u8),
 }
 
 impl Kind {
@@ -32,7 +32,7 @@ impl Kind {
             Self::Frontend => 4,
             Self::Network => 5,
             Self::Store => 6,
-            Self::Interrupted => 130,
+            Self::Interrupted(signal) => 128 + signal,
         }
     }
 }

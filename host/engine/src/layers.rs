@@ -103,7 +103,7 @@ impl Layers {
         let mut blobs = self.store.blobs_of(diff_id)?;
         if blobs.is_empty()
             && let Some(offer) = self.offered(diff_id)
-            && self.store.blob_size(&offer.blob.digest) == Some(offer.blob.size)
+            && self.store.keep_blob(&offer.blob.digest)? == Some(offer.blob.size)
         {
             blobs.push(record(&offer.blob));
         }
@@ -133,7 +133,7 @@ impl Layers {
     /// The blob of `offer`, unless another process has brought it meanwhile.
     async fn fetch_one(&self, offer: &Offer) -> Result<(), OpFailure> {
         let _alone = self.once.lead(&format!("blob {}", offer.blob.digest)).await;
-        if self.store.blob_size(&offer.blob.digest) == Some(offer.blob.size) {
+        if self.store.keep_blob(&offer.blob.digest)? == Some(offer.blob.size) {
             return Ok(());
         }
         self.download(offer, |_| Ok(())).await

@@ -11,6 +11,7 @@ mod error;
 mod event;
 mod export;
 mod frontends;
+mod gc;
 mod images;
 mod layers;
 mod lent;
@@ -36,12 +37,15 @@ pub use error::{BuildError, Kind, Place};
 pub use event::{Event, Events, Finding};
 pub use export::Exported;
 pub use frontends::{Because, ChosenFrontend, FrontendBytes, FrontendSource};
+pub use gc::{GcSettings, Space, parse_duration};
 pub use lent::{LARGEST_SECRET, Lent, SecretSource};
 pub use pull::PullPlatforms;
 pub use request::{BuildFile, BuildRequest, FrontendChoice, GraphRequest, NamedContext, NoCache};
 pub use rhost_exec::SecretBytes;
 pub use rhost_frontend::{Embedded, Inspection};
 pub use rhost_registry::{CredentialSource, DockerConfig, HelperEnvironment, Proxies, WasmLayout};
-pub use rhost_store::ImageRecord;
+pub use rhost_store::{
+    Filter, FilterError, ImageRecord, PruneOptions, Pruned, RecordKind, SpaceLimits, UsageRecord, human,
+};
 pub use save::full_name;
 pub use ship::{FrontendPush, PushedFrontend};

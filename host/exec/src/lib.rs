@@ -15,6 +15,7 @@ mod launch;
 mod lend;
 mod run;
 mod seccomp;
+mod settle;
 mod step;
 mod stubs;
 mod sys;
@@ -33,6 +34,7 @@ pub use error::ExecError;
 pub use init::{INIT_NAME, init_main};
 pub use lend::{Held, SecretBytes, Service};
 pub use run::{Exit, ExitStatus, OutputSink, OutputStream, run, run_until};
+pub use settle::{settle, stop_signals_end_us};
 pub use step::{
     Access, Emulator, Mount, MountSource, Network, OverlayUpper, ResolvConf, Resources, Security, Step, Tree, Ulimit,
 };

@@ -101,6 +101,9 @@ pub async fn run_until(step: Step, sink: &mut dyn OutputSink, cancel: impl Futur
     command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(said("starting the supervisor"))?;
     drop(command);
+    if let Some(pid) = child.id() {
+        crate::settle::started(pid);
+    }
     let control = UnixStream::from_std(ours).map_err(said("making a socket"))?;
     let (reports, mut orders) = control.into_split();
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());

@@ -215,6 +215,16 @@ pub fn reset_signals() {
     }
 }
 
+/// Default action for the signals that ask a process to end.
+pub fn reset_stop_signals() {
+    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
+        // SAFETY: SIG_DFL is a valid disposition; no handler of ours is called afterwards.
+        unsafe {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+    }
+}
+
 /// Blocks the signals that ask a process to end, and gives a descriptor that is readable when one came.
 pub fn termination_signals() -> Result<OwnedFd> {
     // SAFETY: the set is initialised before use; the descriptor is new and ours.

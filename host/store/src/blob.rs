@@ -5,10 +5,13 @@
 //! a miss.
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rhost_llb::{BlobDigest, Digest, Hasher};
+use rustix::fs::{FlockOperation, flock};
 
+use crate::in_use::Use;
 use crate::store::{Durability, Store};
 use crate::{Error, Result};
 
@@ -71,7 +74,9 @@ impl BlobWriter {
         if self.store.options().durability == Durability::Flush {
             self.file.sync_all().map_err(|e| Error::io("flush", &self.path, e))?;
         }
+        self.store.uses.add(Use::Blob(found))?;
         std::fs::rename(&self.path, &place).map_err(|e| Error::io("publish blob", &place, e))?;
+        self.store.uses.made_blob(found, size);
         if self.store.options().durability == Durability::Flush {
             let dir = self.store.blobs_dir();
             File::open(&dir).and_then(|d| d.sync_all()).map_err(|e| Error::io("flush", &dir, e))?;
@@ -116,6 +121,15 @@ impl Store {
     /// Size in bytes of a stored blob; `None` when it is not there. Cheap: the bytes are not read.
     pub fn blob_size(&self, digest: &BlobDigest) -> Option<u64> {
         std::fs::symlink_metadata(self.blob_path(digest)).ok().filter(|m| m.is_file()).map(|m| m.len())
+    }
+
+    /// As [`Store::blob_size`], for who will rely on it: it is in use from now on.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn keep_blob(&self, digest: &BlobDigest) -> Result<Option<u64>> {
+        self.uses.add(Use::Blob(*digest))?;
+        Ok(self.blob_size(digest))
     }
 
     /// Opens a stored blob for reading; `None` when it is not there. The bytes are not checked: a reader of layers computes the digest on the
@@ -181,6 +195,7 @@ impl Store {
     /// Stores `bytes`.
     pub fn put_blob(&self, bytes: &[u8]) -> Result<BlobDigest> {
         let digest = BlobDigest(Digest::of(bytes));
+        self.uses.add(Use::Blob(digest))?;
         if self.read_blob(&digest, bytes.len() as u64).ok().flatten().is_some() {
             return Ok(digest);
         }
@@ -191,13 +206,17 @@ impl Store {
 
     /// Begins a blob whose digest is not known yet.
     pub fn blob_writer(&self) -> Result<BlobWriter> {
-        let path = self.inner.root.join("ingest-v1").join(crate::lock::unique_name());
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(&path)
-            .map_err(|e| Error::io("create", &path, e))?;
+        self.uses.begin()?;
+        let (path, file) = loop {
+            let path = self.inner.root.join("ingest-v1").join(crate::lock::unique_name());
+            let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+            let file = file.map_err(|e| Error::io("create", &path, e))?;
+            // Says that somebody writes it. A sweep that came between may have taken it for a dead one's.
+            let held = flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+            if held && file.metadata().is_ok_and(|found| found.nlink() > 0) {
+                break (path, file);
+            }
+        };
         Ok(BlobWriter { store: self.clone(), file, path, hasher: Hasher::new(), size: 0, keep: false, _lock: None })
     }
 

@@ -66,6 +66,17 @@ fn or_miss<T>(what: &str, answer: Result<T>) -> Option<T> {
 }
 
 impl Store {
+    /// Forgets the results of `kind` that are `dead`.
+    ///
+    /// # Errors
+    /// The records.
+    pub fn forget_results(&self, kind: &str, dead: impl Fn(&[u8]) -> bool) -> Result<()> {
+        let results = self.inner.db.cache_results(kind)?;
+        let dead: Vec<Vec<u8>> = results.into_iter().filter(|(_, value)| dead(value)).map(|(key, _)| key).collect();
+        self.inner.db.forget_results(&dead)?;
+        self.inner.db.tidy_links()
+    }
+
     /// Remembers a small fact under `kind` and `key`: the digest a tag resolved to, an image's config. Facts may be lost at any time.
     pub fn set_fact(&self, kind: &str, key: &[u8], value: &[u8]) -> Result<()> {
         self.inner.db.set_facts(kind, &[(key.to_vec(), value.to_vec())])

@@ -39,6 +39,9 @@ CREATE INDEX IF NOT EXISTS cache_link_keys ON cache_links (key);
 CREATE TABLE IF NOT EXISTS cache_results (key BLOB PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (
     kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS usage (
+    kind TEXT NOT NULL, key TEXT NOT NULL, size INTEGER NOT NULL, last_used INTEGER NOT NULL, uses INTEGER NOT NULL,
+    description TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 ";
 
 pub(crate) struct Db {
@@ -107,13 +110,16 @@ impl Db {
         name: &str,
         parent: Option<SnapshotId>,
         apart: bool,
+        description: &str,
     ) -> Result<SnapshotId> {
         self.write(|t| {
             t.prepare_cached(
                 "INSERT INTO snapshots (bucket, name, parent, created, apart) VALUES (?1, ?2, ?3, ?4, ?5)",
             )?
             .execute(params![bucket, name, parent.map(|p| p.0), now(), apart])?;
-            Ok(SnapshotId(t.last_insert_rowid()))
+            let id = t.last_insert_rowid();
+            crate::usage::describe_layer(t, name, description)?;
+            Ok(SnapshotId(id))
         })
     }
 
@@ -418,7 +424,7 @@ fn open_or_rebuild(root: &Path) -> Result<Connection> {
 
 /// A cheap look at every table's root page; deeper damage shows when it is met, and [`Db::run`] handles it there.
 fn check(connection: Connection) -> rusqlite::Result<Connection> {
-    for table in ["snapshots", "layer_blobs", "images", "cache_links", "cache_results", "facts"] {
+    for table in ["snapshots", "layer_blobs", "images", "cache_links", "cache_results", "facts", "usage"] {
         connection.query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
     }
     Ok(connection)

@@ -11,6 +11,7 @@ use rhost_llb::{ChainId, DiffId};
 use rusqlite::{OptionalExtension, Transaction, params};
 
 use crate::db::{Db, now};
+use crate::in_use::Use;
 use crate::snapshot::remove_tree;
 use crate::store::snapshots_dir;
 use crate::{Error, Lease, Result, SnapshotId, SnapshotInfo, Store};
@@ -19,11 +20,13 @@ impl Store {
     /// The records of `id` and its parents, topmost first, whether or not their directories are there ([`SnapshotInfo::is_present`]); `None`
     /// when one of them is gone.
     pub fn records(&self, id: SnapshotId) -> Result<Option<Vec<SnapshotInfo>>> {
+        self.uses.add(Use::Snapshot(id))?;
         self.inner.db.chain(id, snapshots_dir(self.options().overlay))
     }
 
     /// The record of `id` alone, whether or not its directory is there.
     pub fn record(&self, id: SnapshotId) -> Result<Option<SnapshotInfo>> {
+        self.uses.add(Use::Snapshot(id))?;
         self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))
     }
 
@@ -34,16 +37,27 @@ impl Store {
     /// [`Error::NoSnapshot`] when a record of `layers` is gone.
     pub fn stack(&self, parent: Option<SnapshotId>, layers: &[SnapshotId]) -> Result<Option<SnapshotId>> {
         let bucket = snapshots_dir(self.options().overlay);
-        match self.inner.db.stack(bucket, parent, layers)? {
+        self.kept(|| match self.inner.db.stack(bucket, parent, layers)? {
             Ok(top) => Ok(top),
             Err(gone) => Err(Error::NoSnapshot { id: gone.0 }),
-        }
+        })
     }
 
     /// Records the layers of an image, bottom first, without laying them down; answers the topmost. Those that are recorded already stay
     /// as they are.
     pub fn declare_image(&self, layers: &[DiffId]) -> Result<Option<SnapshotId>> {
-        self.inner.db.declare_image(snapshots_dir(self.options().overlay), layers)
+        self.kept(|| self.inner.db.declare_image(snapshots_dir(self.options().overlay), layers))
+    }
+
+    /// Makes records and writes the topmost down as used; once more when a collector came between.
+    fn kept(&self, make: impl Fn() -> Result<Option<SnapshotId>>) -> Result<Option<SnapshotId>> {
+        loop {
+            let Some(id) = make()? else { return Ok(None) };
+            self.uses.add(Use::Snapshot(id))?;
+            if self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))?.is_some() {
+                return Ok(Some(id));
+            }
+        }
     }
 
     /// The snapshot as which the layer of `id` first came to be: that of an image, else the oldest. What a layer says about files below it (a hard
@@ -59,8 +73,9 @@ impl Store {
     pub fn lay_down(&self, id: SnapshotId) -> Result<LayerWriter> {
         let info = self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))?;
         let info = info.ok_or(Error::NoSnapshot { id: id.0 })?;
+        self.uses.begin()?;
         let name = crate::lock::unique_name();
-        let lease = self.lease(&format!("snapshot {name}"))?;
+        let lease = self.own_lease(&format!("snapshot {name}"))?;
         let dir = self.bucket().join(&name);
         let fs = dir.join("fs");
         std::fs::create_dir_all(&fs).map_err(|e| Error::io("create directory", &fs, e))?;
@@ -119,7 +134,11 @@ impl LayerWriter {
         // Two attempts: what is in the way may be the rest of a layer that was damaged.
         for _ in 0..2 {
             match std::fs::rename(&self.dir, &self.place) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    let name = self.place.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                    self.store.uses.made_layer(name, self.place.clone());
+                    return Ok(());
+                }
                 Err(_) if self.place.join("fs").is_dir() => return Ok(()),
                 Err(error) if self.place.exists() => {
                     tracing::debug!(%error, place = %self.place.display(), "the rest of a layer is in the way; removed");

@@ -11,34 +11,44 @@
 //! ROOT/contexts-v1/           digests of context files
 //! ROOT/locks-v1/              flock files
 //! ROOT/work-v1/               what is being done right now, and what it says; for other processes that want the same
+//! ROOT/uses-v1/               what living builds rely on
 //! ROOT/records-v3.sqlite      records of all of it
 //! ```
 
 mod blob;
 mod cache;
 mod cache_mount;
+mod collect;
 mod context_digests;
 mod db;
 mod error;
+mod filter;
 mod image;
+mod in_use;
 mod layers;
 mod lock;
 mod record;
 mod snapshot;
 mod store;
+mod sweep;
+mod usage;
 mod watcher;
 mod work;
 
 pub use blob::{BlobWriter, MAX_READ};
 pub use cache::{DurableCache, ResultCodec};
 pub use cache_mount::{CacheMount, CacheMountClaim, CacheMountInfo, CacheMountKey, CacheMountSharing};
+pub use collect::{PruneOptions, Pruned, SpaceLimits, human};
 pub use context_digests::ContextDigests;
 pub use error::{Error, Result};
+pub use filter::{Filter, FilterError};
 pub use image::{ImageName, ImageRecord};
 pub use layers::LayerWriter;
 pub use lock::{Lease, Lock};
 pub use record::BlobRecord;
 pub use snapshot::{ActiveSnapshot, MountSpec, SnapshotId, SnapshotInfo};
 pub use store::{Durability, Store, StoreOptions};
+pub use sweep::BuildFiles;
+pub use usage::{RecordKind, UsageRecord};
 pub use watcher::{Watched, Watcher};
 pub use work::{Frame, OthersWork, Work};

@@ -17,28 +17,58 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+    path: PathBuf,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // While it is held: whoever waits for it sees that the file has no name any more, and takes a new one.
+        let _ = std::fs::remove_file(&self.path);
+    }
 }
 
 /// A shared claim: while one is held, an exclusive lock of the same name is not given. Released when dropped.
 #[derive(Debug)]
 pub struct Lease {
     _file: File,
+    /// Its file, where nobody else shares the claim.
+    own: Option<PathBuf>,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(path) = &self.own {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 impl Store {
+    fn lock_path(&self, name: &str) -> PathBuf {
+        self.inner.root.join("locks-v1").join(Digest::of(name).hex())
+    }
+
     /// Waits for the exclusive lock `name`. Blocks the thread: call it where blocking is allowed.
     pub fn lock(&self, name: &str) -> Result<Lock> {
-        Ok(Lock { _file: self.flock(name, FlockOperation::LockExclusive)?.ok_or(Error::Stopped)? })
+        let file = self.flock(name, FlockOperation::LockExclusive)?.ok_or(Error::Stopped)?;
+        Ok(Lock { _file: file, path: self.lock_path(name) })
     }
 
     /// The exclusive lock `name` if nobody holds it.
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
-        Ok(self.flock(name, FlockOperation::NonBlockingLockExclusive)?.map(|file| Lock { _file: file }))
+        let file = self.flock(name, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(file.map(|file| Lock { _file: file, path: self.lock_path(name) }))
     }
 
     /// A shared claim on `name`; waits only while somebody holds the exclusive lock.
     pub fn lease(&self, name: &str) -> Result<Lease> {
-        Ok(Lease { _file: self.flock(name, FlockOperation::LockShared)?.ok_or(Error::Stopped)? })
+        Ok(Lease { _file: self.flock(name, FlockOperation::LockShared)?.ok_or(Error::Stopped)?, own: None })
+    }
+
+    /// As [`Store::lease`] for a name that nobody else claims.
+    pub fn own_lease(&self, name: &str) -> Result<Lease> {
+        let file = self.flock(name, FlockOperation::LockShared)?.ok_or(Error::Stopped)?;
+        Ok(Lease { _file: file, own: Some(self.lock_path(name)) })
     }
 
     pub(crate) fn flock(&self, name: &str, how: FlockOperation) -> Result<Option<File>> {

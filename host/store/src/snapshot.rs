@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rhost_llb::{BlobDigest, ChainId, DiffId};
 use rhost_rootfs::OverlayXattrs;
 
+use crate::in_use::Use;
 use crate::store::{Store, snapshots_dir};
 use crate::{BlobRecord, Error, Lease, Result};
 
@@ -101,21 +102,29 @@ impl ActiveSnapshot {
 
     /// Makes it a snapshot. Nothing may be written to it afterwards; unmount first.
     pub fn commit(self) -> Result<SnapshotId> {
-        self.commit_as(false)
+        self.commit_with(false, "")
     }
 
     /// As [`ActiveSnapshot::commit`] for a layer that says something about layers which are not below it: a difference that was computed.
     pub fn commit_apart(self) -> Result<SnapshotId> {
-        self.commit_as(true)
+        self.commit_with(true, "")
     }
 
-    fn commit_as(mut self, apart: bool) -> Result<SnapshotId> {
+    /// As [`ActiveSnapshot::commit`]; `description` is for people who ask what takes their disk.
+    pub fn commit_as(self, description: &str) -> Result<SnapshotId> {
+        self.commit_with(false, description)
+    }
+
+    fn commit_with(mut self, apart: bool, description: &str) -> Result<SnapshotId> {
         let work = self.dir.join("work");
         let _ = remove_tree(&self.store, &work);
         let name = self.dir.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
         let bucket = snapshots_dir(self.store.options().overlay);
-        let id = self.store.inner.db.add_snapshot(bucket, &name, self.parent, apart)?;
+        let id = self.store.inner.db.add_snapshot(bucket, &name, self.parent, apart, description)?;
         self.finished = true;
+        // Before the lease ends, which keeps the collector away.
+        self.store.uses.add(Use::Snapshot(id))?;
+        self.store.uses.made_layer(&name, self.dir.clone());
         Ok(id)
     }
 }
@@ -151,8 +160,9 @@ impl Store {
             Some(id) => self.layers(id)?.ok_or(Error::NoSnapshot { id: id.0 })?,
             None => Vec::new(),
         };
+        self.uses.begin()?;
         let name = crate::lock::unique_name();
-        let lease = self.lease(&format!("snapshot {name}"))?;
+        let lease = self.own_lease(&format!("snapshot {name}"))?;
         let dir = self.bucket().join(&name);
         for sub in ["fs", "work"] {
             let path = dir.join(sub);
@@ -204,6 +214,12 @@ impl Store {
         }
     }
 
+    /// The numbers of all snapshots. Does not count as use.
+    pub fn snapshot_ids(&self) -> Result<HashSet<SnapshotId>> {
+        let rows = self.inner.db.snapshot_rows(snapshots_dir(self.options().overlay))?;
+        Ok(rows.into_iter().map(|row| row.id).collect())
+    }
+
     /// Records the diff id of a snapshot, once its layer has been written as a tar. It holds for every snapshot that has this layer.
     pub fn set_diff_id(&self, id: SnapshotId, diff_id: DiffId) -> Result<()> {
         self.inner.db.set_diff_id(id, diff_id)
@@ -217,6 +233,9 @@ impl Store {
     /// The stored blobs that hold layer `diff_id`; those whose bytes are gone are left out.
     pub fn blobs_of(&self, diff_id: &DiffId) -> Result<Vec<BlobRecord>> {
         let records = self.inner.db.blobs_of(diff_id)?;
+        for record in &records {
+            self.uses.add(Use::Blob(record.digest))?;
+        }
         Ok(records.into_iter().filter(|r| self.blob_size(&r.digest) == Some(r.size)).collect())
     }
 
@@ -235,28 +254,5 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Removes directories of layers that no record names and no living process writes, and downloads nobody resumed; and cache
-    /// mounts that are half made or forgotten. Returns how many.
-    pub fn sweep(&self) -> Result<usize> {
-        let mut removed = self.sweep_cache_mounts()?;
-        let bucket = self.bucket();
-        let known = self.inner.db.snapshot_names(snapshots_dir(self.options().overlay))?;
-        let entries = std::fs::read_dir(&bucket).map_err(|e| Error::io("list", &bucket, e))?;
-        for entry in entries {
-            let entry = entry.map_err(|e| Error::io("list", &bucket, e))?;
-            let Ok(name) = entry.file_name().into_string() else { continue };
-            if known.contains(&name) {
-                continue;
-            }
-            // A writer holds a lease; one that finished since has a record now.
-            let Some(_lock) = self.try_lock(&format!("snapshot {name}"))? else { continue };
-            if !self.inner.db.snapshot_names(snapshots_dir(self.options().overlay))?.contains(&name) {
-                remove_tree(self, &entry.path())?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
     }
 }

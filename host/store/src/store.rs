@@ -6,6 +6,7 @@ use rhost_rootfs::OverlayXattrs;
 
 use crate::cache_mount::cache_mounts_dir;
 use crate::db::Db;
+use crate::in_use::{USES_DIR, Uses};
 use crate::{Error, Result};
 
 /// How much is done so that a power cut loses nothing.
@@ -31,6 +32,8 @@ pub struct StoreOptions {
 #[derive(Clone)]
 pub struct Store {
     pub(crate) inner: Arc<Inner>,
+    /// What is used through this handle and its clones.
+    pub(crate) uses: Arc<Uses>,
 }
 
 pub(crate) struct Inner {
@@ -53,6 +56,7 @@ impl Store {
             cache_mounts_dir(options.overlay),
             "locks-v1",
             crate::work::WORK_DIR,
+            USES_DIR,
         ] {
             let path = root.join(dir);
             std::fs::create_dir_all(&path).map_err(|e| Error::io("create directory", &path, e))?;
@@ -60,7 +64,8 @@ impl Store {
         let root = std::fs::canonicalize(root).map_err(|e| Error::io("resolve", root, e))?;
         crate::blob::write_layout_marker(&root)?;
         let db = Db::open(&root)?;
-        Ok(Self { inner: Arc::new(Inner { root, options, db }) })
+        let inner = Arc::new(Inner { root, options, db });
+        Ok(Self { uses: Arc::new(Uses::new(inner.clone())), inner })
     }
 
     /// Where it lies.

@@ -10,6 +10,7 @@ mod layout;
 mod proxy;
 mod registry;
 mod skip;
+mod torture;
 
 pub use base_image::{Image, busybox, busybox_everywhere, debian};
 pub use buildkitd::{Buildkitd, peer};
@@ -19,3 +20,4 @@ pub use layout::{Platform, write_layout};
 pub use proxy::{Answer, Asked, Proxy};
 pub use registry::{LOGIN, Registry};
 pub use skip::{have, is_root, skip};
+pub use torture::{Files, Torture, files, nothing_left};

@@ -2,6 +2,8 @@
 
 mod build;
 mod concurrent;
+mod crash;
+mod disk;
 mod dockerfile;
 mod docs;
 mod graph;

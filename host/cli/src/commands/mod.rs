@@ -2,6 +2,7 @@
 mod build;
 mod call;
 mod debug;
+mod disk;
 mod emulation;
 mod frontend;
 mod image;
@@ -33,6 +34,8 @@ pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<u8, B
         Command::Rmi(remove) => image::remove(&engine, &remove),
         Command::Pull(pull) => image::pull(&engine, &pull).await,
         Command::Push(push) => image::push(&engine, &push).await,
+        Command::Du(du) => disk::usage(&engine, &du),
+        Command::Prune(prune) => disk::prune(&engine, &prune),
         Command::Frontend { command: FrontendCommand::Inspect(inspect) } => frontend::inspect(&engine, &inspect).await,
         Command::Frontend { command: FrontendCommand::Push(push) } => frontend::push(&engine, &push).await,
         Command::Debug { command: DebugCommand::DumpLlb(dump) } => debug::dump_llb(&engine, dump).await,

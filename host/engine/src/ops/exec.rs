@@ -208,7 +208,7 @@ impl ExecStep {
         let Prepared { step, layers, passed } = prepared.await?;
         self.launch(step).await?;
         drop(claims);
-        let outputs = self.outputs();
+        let (outputs, name) = (self.outputs(), self.vertex.name.clone());
         blocking(move || {
             let mut values = vec![Value::Scratch; outputs];
             let mut put = |output: i64, value: Value| {
@@ -218,7 +218,7 @@ impl ExecStep {
             };
             for (output, layer) in layers {
                 if output >= 0 {
-                    put(output, Value::Snapshot(layer.commit()?));
+                    put(output, Value::Snapshot(layer.commit_as(&name)?));
                 }
             }
             for (output, value) in passed {
