@@ -106,11 +106,11 @@ impl Db {
             let mut layer = t.prepare_cached(
                 "INSERT INTO usage (kind, key, size, last_used, uses, description)
                  SELECT 'layer', name, -1, ?2, 1, '' FROM snapshots WHERE id = ?1
-                 ON CONFLICT (kind, key) DO UPDATE SET last_used = ?2, uses = uses + 1 WHERE last_used < ?3",
+                 ON CONFLICT (kind, key) DO UPDATE SET last_used = ?2, uses = uses + 1 WHERE last_used < ?3 OR uses = 0",
             )?;
             let mut blob = t.prepare_cached(
                 "INSERT INTO usage (kind, key, size, last_used, uses, description) VALUES ('blob', ?1, -1, ?2, 1, '')
-                 ON CONFLICT (kind, key) DO UPDATE SET last_used = ?2, uses = uses + 1 WHERE last_used < ?3",
+                 ON CONFLICT (kind, key) DO UPDATE SET last_used = ?2, uses = uses + 1 WHERE last_used < ?3 OR uses = 0",
             )?;
             for what in used {
                 match what {
@@ -379,6 +379,13 @@ impl Store {
             inventory.things.push(Thing::Blob(digest));
         }
         Ok(())
+    }
+
+    /// Bytes of the disk that compiled frontends take.
+    pub(crate) fn frontends_total(&self) -> u64 {
+        let entries = std::fs::read_dir(self.inner.root.join("guests-v1")).into_iter().flatten().flatten();
+        let blocks = entries.filter_map(|entry| entry.metadata().ok());
+        blocks.map(|found| std::os::unix::fs::MetadataExt::blocks(&found) * 512).sum()
     }
 
     fn frontends_in(&self, inventory: &mut Inventory) -> Result<()> {

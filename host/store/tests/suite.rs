@@ -5,7 +5,7 @@ use std::path::Path;
 use oci_spec::image::{Descriptor, MediaType};
 use rhost_llb::{BlobDigest, ChainId, DiffId, Digest};
 use rhost_solver::{CacheStore, Link};
-use rhost_store::{BlobRecord, DurableCache, Error, ResultCodec, SnapshotId, Store};
+use rhost_store::{BlobRecord, DurableCache, Error, PruneOptions, ResultCodec, SnapshotId, Store};
 
 use crate::support::open;
 
@@ -405,4 +405,63 @@ fn work_is_held_by_one_heard_by_others_and_given_back() {
     assert!(store.others_work("step 1").unwrap().expect("its file").is_over().unwrap());
     let _held = store.try_work("step 1").unwrap().expect("handed over");
     assert!(other.others_work("step 1").unwrap().expect("held").heard().unwrap().is_empty());
+}
+
+#[test]
+fn a_prune_takes_leaves_by_age_and_nothing_that_is_in_use() {
+    let (dir, store) = store();
+    let (build, other) = (store.for_build(), open(dir.path()));
+    let base = layer(&build, None, "base");
+    let top = layer(&build, Some(base), "top");
+    let digest = build.put_blob(b"a blob").unwrap();
+    let all = PruneOptions { all: true, ..PruneOptions::default() };
+    let prune = |options: &PruneOptions| {
+        let mut gone = Vec::new();
+        other.prune(options, &mut |pruned| gone.push(pruned.record.id)).unwrap();
+        gone
+    };
+    assert_eq!(prune(&all), Vec::<String>::new(), "a build has it all in use");
+    assert!(build.remember_uses());
+    drop(build);
+    let usage = other.disk_usage().unwrap();
+    assert_eq!(usage.len(), 3);
+    assert!(usage.iter().all(|record| record.size >= 4096 && record.uses == 1 && !record.in_use), "{usage:?}");
+    // Somebody uses only the base: the top goes, the base stays.
+    let another = store.for_build();
+    assert!(another.records(base).unwrap().is_some());
+    let dry = PruneOptions { dry_run: true, ..all.clone() };
+    assert_eq!(prune(&dry).len(), 2);
+    assert_eq!(prune(&all).len(), 2);
+    assert!(store.snapshot_ids().unwrap() == [base].into() && store.blob_size(&digest).is_none());
+    assert!(store.snapshot(top).unwrap().is_none());
+    // It died: what it used is free, and what it left is cleared away once.
+    std::mem::forget(another.clone());
+    let abandoned = std::fs::read_dir(dir.path().join("uses-v1")).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(prune(&all), Vec::<String>::new());
+    drop(another);
+    std::fs::copy(&abandoned, abandoned.with_extension("dead")).unwrap();
+    assert!(store.recover().unwrap() && !store.recover().unwrap());
+}
+
+#[test]
+fn crashes_are_swept_and_what_is_written_now_is_not() {
+    let (dir, store) = store();
+    let mut writer = store.blob_writer().unwrap();
+    writer.write_all(b"being written").unwrap();
+    let active = store.prepare(None).unwrap();
+    let files = store.build_files().unwrap();
+    for rubbish in ["ingest-v1/tmp-1-2-3", "work-v1/0123", "locks-v1/4567", "uses-v1/tmp-1-2-4"] {
+        std::fs::write(dir.path().join(rubbish), "rest").unwrap();
+    }
+    std::fs::create_dir_all(dir.path().join("snapshots-user-v1/tmp-1-2-5/fs/deep")).unwrap();
+    std::fs::create_dir_all(dir.path().join("build-files-v1/tmp-1-2-6")).unwrap();
+    let aside = store.put_blob(b"was being collected").unwrap();
+    let name = format!("aside-{}", aside.0.hex());
+    std::fs::rename(store.blob_path(&aside), dir.path().join("ingest-v1").join(name)).unwrap();
+    assert!(store.sweep().unwrap() >= 6);
+    assert_eq!(store.blob_size(&aside), Some(19), "put back");
+    assert_eq!(store.sweep().unwrap(), 0);
+    writer.commit(None).unwrap();
+    assert!(active.upper().is_dir() && files.path().is_dir());
+    active.commit().unwrap();
 }
