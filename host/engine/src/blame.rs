@@ -70,7 +70,13 @@ pub(crate) fn is_no_space(error: &(dyn std::error::Error + 'static)) -> bool {
 /// The store's failure.
 pub(crate) fn store(error: &rhost_store::Error) -> BuildError {
     let found = BuildError::new(Kind::Store, error);
-    if error.is_no_space() { found.hint(MAKE_ROOM) } else { found }
+    if error.is_no_space() {
+        found.hint(MAKE_ROOM)
+    } else if error.is_not_writable() {
+        found.hint("the store must be a directory that you own and can write: name another with --root")
+    } else {
+        found
+    }
 }
 
 /// A failed solve.

@@ -1,5 +1,5 @@
 //! `Engine`: the composition root. From a request to an image: choose the frontend, run it, solve its graph, export.
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use rhost_frontend::{Embedded, Invocation, Limits, Outcome};
-use rhost_llb::{Definition, Platform, VertexDigest};
+use rhost_llb::{Definition, Digest, Platform, VertexDigest};
 use rhost_registry::{Client, ClientOptions, CredentialSource, Proxies, RegistryConfig};
 use rhost_rootfs::{OverlayXattrs, OwnerPolicy};
 use rhost_solver::{Event as SolverEvent, Solver};
@@ -57,39 +57,49 @@ pub struct Engine {
 }
 
 /// The kind of results in the cache.
-pub(crate) const SNAPSHOTS: &str = "snapshot-v1";
+pub(crate) const SNAPSHOTS: &str = "snapshot-v2";
 
 /// The snapshot that a result in the cache names.
 pub(crate) fn snapshot_in(bytes: &[u8]) -> Option<SnapshotId> {
-    Some(SnapshotId(i64::from_le_bytes(bytes.try_into().ok()?)))
+    Some(SnapshotId(i64::from_le_bytes(*bytes.first_chunk()?)))
 }
 
 /// Results in the cache are snapshots, by number. Layers that are not there are as good as there when somebody offers them.
 struct SnapshotCodec {
     store: Store,
     layers: Arc<Layers>,
-    /// Snapshots that were found whole in this build, with all below them: chains share most of their length.
-    whole: Mutex<HashSet<SnapshotId>>,
+    /// Snapshots that were found whole in this build, with all below them (chains share most of their length), and what they stand on: a digest of the
+    /// layers' names in the store. A damaged record must not put a result on another base.
+    whole: Mutex<HashMap<SnapshotId, Digest>>,
 }
 
 impl SnapshotCodec {
-    /// Whether `id` and all below it are there or could be.
-    fn is_whole(&self, id: SnapshotId) -> bool {
+    /// What `id` is stacked of, if it and all below it are there or could be.
+    fn whole(&self, id: SnapshotId) -> Option<Digest> {
         let (mut seen, mut next) = (Vec::new(), Some(id));
-        while let Some(id) = next.filter(|id| !self.lock().contains(id)) {
-            let Ok(Some(info)) = self.store.record(id) else { return false };
-            // A loop, which damage may have made.
-            if seen.contains(&id) || !self.layers.is_obtainable(&info) {
-                return false;
+        let mut stack = Digest::of("nothing");
+        while let Some(id) = next {
+            if let Some(known) = self.lock().get(&id) {
+                stack = *known;
+                break;
             }
-            seen.push(id);
+            let info = self.store.record(id).ok()??;
+            // A loop, which damage may have made.
+            if seen.iter().any(|(other, _)| *other == id) || !self.layers.is_obtainable(&info) {
+                return None;
+            }
+            let name = info.dir.parent().and_then(Path::file_name).unwrap_or_default().to_owned();
+            seen.push((id, name));
             next = info.parent;
         }
-        self.lock().extend(seen);
-        true
+        for (id, name) in seen.into_iter().rev() {
+            stack = Digest::of(format!("{stack} {}", name.display()));
+            self.lock().insert(id, stack);
+        }
+        Some(stack)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashSet<SnapshotId>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SnapshotId, Digest>> {
         self.whole.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -110,14 +120,18 @@ impl ResultCodec<Value> for SnapshotCodec {
 
     fn encode(&self, value: &Value) -> Option<Vec<u8>> {
         match value {
-            Value::Snapshot(id) => Some(id.0.to_le_bytes().to_vec()),
+            Value::Snapshot(id) => {
+                let stack = self.whole(*id)?;
+                Some([id.0.to_le_bytes().as_slice(), stack.as_raw()].concat())
+            }
             Value::Scratch | Value::Context(_) => None,
         }
     }
 
     fn decode(&self, bytes: &[u8]) -> Option<Value> {
         let id = snapshot_in(bytes)?;
-        self.is_whole(id).then_some(Value::Snapshot(id))
+        let stack = self.whole(id)?;
+        (bytes.get(8..) == Some(stack.as_raw().as_slice())).then_some(Value::Snapshot(id))
     }
 }
 
@@ -200,6 +214,9 @@ impl Engine {
     pub async fn build(&self, request: &BuildRequest, events: &Events) -> Result<Exported, BuildError> {
         let store = self.store.for_build();
         let built = self.build_in(&store, request, events).await;
+        for message in store.take_warnings() {
+            events.send(Event::Warning { vertex: None, message: message.into() });
+        }
         let wrote = store.remember_uses();
         // What this build used is free from here on.
         drop(store);

@@ -32,6 +32,17 @@ pub(crate) fn write_layout_marker(root: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Facts: what the file of a blob looked like when its bytes were right.
+pub(crate) const STAMPS: &str = "blob stamps";
+
+/// Size, times and inode of a file: other bytes in it have another.
+pub(crate) fn stamp(path: &Path) -> Option<Vec<u8>> {
+    let found = std::fs::symlink_metadata(path).ok().filter(std::fs::Metadata::is_file)?;
+    let parts =
+        [found.size() as i64, found.mtime(), found.mtime_nsec(), found.ctime(), found.ctime_nsec(), found.ino() as i64];
+    Some(parts.iter().flat_map(|part| part.to_le_bytes()).collect())
+}
+
 /// A blob being written. Dropped without [`BlobWriter::commit`] it leaves nothing, unless it was opened to be resumed.
 pub struct BlobWriter {
     store: Store,
@@ -129,7 +140,22 @@ impl Store {
     /// The disk.
     pub fn keep_blob(&self, digest: &BlobDigest) -> Result<Option<u64>> {
         self.uses.add(Use::Blob(*digest))?;
-        Ok(self.blob_size(digest))
+        if self.is_sound(digest)? { Ok(self.blob_size(digest)) } else { Ok(None) }
+    }
+
+    /// Whether the bytes of a blob are those that were written. Cheap where nobody has touched the file since it was last looked at (its size, times and
+    /// inode are remembered); else it is read and hashed, and removed when it is damaged.
+    fn is_sound(&self, digest: &BlobDigest) -> Result<bool> {
+        let path = self.blob_path(digest);
+        let Some(now) = stamp(&path) else { return Ok(false) };
+        if self.fact(STAMPS, digest.0.as_raw())?.as_deref() == Some(&now) {
+            return Ok(true);
+        }
+        if !self.verify_blob(digest)? {
+            return Ok(false);
+        }
+        self.set_fact(STAMPS, digest.0.as_raw(), &now)?;
+        Ok(true)
     }
 
     /// Opens a stored blob for reading; `None` when it is not there. The bytes are not checked: a reader of layers computes the digest on the
@@ -157,7 +183,9 @@ impl Store {
         let mut bytes = Vec::with_capacity(size as usize);
         file.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io("read", &path, e))?;
         if Digest::of(&bytes) != digest.0 {
-            tracing::warn!(%digest, "stored blob is damaged; removed");
+            self.warn(format!(
+                "the stored blob {digest} was damaged and is removed; what needs it is made or fetched again"
+            ));
             self.remove_blob(digest)?;
             return Ok(None);
         }
@@ -177,7 +205,9 @@ impl Store {
         }
         let right = hasher.finish() == digest.0;
         if !right {
-            tracing::warn!(%digest, "stored blob is damaged; removed");
+            self.warn(format!(
+                "the stored blob {digest} was damaged and is removed; what needs it is made or fetched again"
+            ));
             self.remove_blob(digest)?;
         }
         Ok(right)

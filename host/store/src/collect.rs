@@ -9,7 +9,7 @@ use std::time::Duration;
 use rhost_llb::BlobDigest;
 use rusqlite::{OptionalExtension, params};
 
-use crate::db::{Db, now};
+use crate::db::{Db, now, opened};
 use crate::filter::Filter;
 use crate::in_use::Use;
 use crate::snapshot::remove_tree;
@@ -372,11 +372,17 @@ impl Db {
 
     /// Keys and values of all results of `kind`.
     pub(crate) fn cache_results(&self, kind: &str) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        self.run(|c| {
+        let rows: Vec<(Vec<u8>, Vec<u8>)> = self.run(|c| {
             c.prepare_cached("SELECT key, value FROM cache_results WHERE kind = ?1")?
                 .query_map([kind], |r| Ok((r.get(0)?, r.get(1)?)))?
                 .collect()
-        })
+        })?;
+        // A damaged value names nothing.
+        let read = |(key, value): (Vec<u8>, Vec<u8>)| {
+            let value = opened(kind, &key, value).unwrap_or_default();
+            (key, value)
+        };
+        Ok(rows.into_iter().map(read).collect())
     }
 
     pub(crate) fn forget_results(&self, keys: &[Vec<u8>]) -> Result<()> {

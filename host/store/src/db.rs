@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ CREATE TABLE IF NOT EXISTS usage (
 pub(crate) struct Db {
     root: PathBuf,
     connection: Mutex<Connection>,
+    /// The file was damaged and begun anew.
+    rebuilt: AtomicBool,
 }
 
 /// One row of the cache's link table, in the shape of the key columns; an absent selector is the empty blob.
@@ -65,8 +68,13 @@ impl LinkRow {
 
 impl Db {
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let connection = open_or_rebuild(root)?;
-        Ok(Self { root: root.to_path_buf(), connection: Mutex::new(connection) })
+        let (connection, rebuilt) = open_or_rebuild(root)?;
+        Ok(Self { root: root.to_path_buf(), connection: Mutex::new(connection), rebuilt: AtomicBool::new(rebuilt) })
+    }
+
+    /// Whether the file was begun anew since the last call.
+    pub(crate) fn take_rebuilt(&self) -> bool {
+        self.rebuilt.swap(false, Ordering::Relaxed)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -81,7 +89,8 @@ impl Db {
                 tracing::warn!(%error, "the store's records are damaged; set aside and begun anew");
                 // Closed first: SQLite must not write its journal back over the new file.
                 *connection = Connection::open_in_memory().map_err(|e| self.failed(e))?;
-                *connection = open_or_rebuild(&self.root)?;
+                *connection = open_or_rebuild(&self.root)?.0;
+                self.rebuilt.store(true, Ordering::Relaxed);
                 work(&mut connection).map_err(|e| self.failed(e))
             }
             other => other.map_err(|e| self.failed(e)),
@@ -260,6 +269,7 @@ impl Db {
                 .query_row(params![key.as_raw(), kind], |r| r.get(0))
                 .optional()
         })
+        .map(|found: Option<Vec<u8>>| found.and_then(|value| opened(kind, key.as_raw(), value)))
     }
 
     pub(crate) fn save_cache(&self, kind: &str, key: Digest, links: &[LinkRow], value: &[u8]) -> Result<()> {
@@ -281,7 +291,7 @@ impl Db {
             t.prepare_cached(
                 "INSERT OR REPLACE INTO cache_results (key, kind, value, created) VALUES (?1, ?2, ?3, ?4)",
             )?
-            .execute(params![key.as_raw(), kind, value, now()])
+            .execute(params![key.as_raw(), kind, sealed(kind, key.as_raw(), value), now()])
             .map(|_| ())
         })
     }
@@ -298,6 +308,7 @@ impl Db {
                 .query_row(params![kind, key], |r| r.get(0))
                 .optional()
         })
+        .map(|found: Option<Vec<u8>>| found.and_then(|value| opened(kind, key, value)))
     }
 
     pub(crate) fn forget_fact(&self, kind: &str, key: &[u8]) -> Result<()> {
@@ -309,7 +320,7 @@ impl Db {
             let mut insert =
                 t.prepare_cached("INSERT OR REPLACE INTO facts (kind, key, value, created) VALUES (?1, ?2, ?3, ?4)")?;
             for (key, value) in facts {
-                insert.execute(params![kind, key, value, now()])?;
+                insert.execute(params![kind, key, sealed(kind, key, value), now()])?;
             }
             Ok(())
         })
@@ -346,11 +357,35 @@ pub(crate) fn now() -> i64 {
     rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec as i64
 }
 
+/// Bytes of the check at the end of a value: SQLite has none for its pages, and a flipped bit must not become another result.
+const SEAL: usize = 8;
+
+fn seal(kind: &str, key: &[u8], value: &[u8]) -> [u8; SEAL] {
+    let mut hasher = blake3::Hasher::new();
+    for part in [kind.as_bytes(), key, value] {
+        hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
+    }
+    std::array::from_fn(|index| hasher.finalize().as_bytes()[index])
+}
+
+/// `value` with its check.
+fn sealed(kind: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+    [value, &seal(kind, key, value)].concat()
+}
+
+/// The value in `stored`, if it is the one that was written.
+pub(crate) fn opened(kind: &str, key: &[u8], mut stored: Vec<u8>) -> Option<Vec<u8>> {
+    let check = stored.split_off(stored.len().checked_sub(SEAL)?);
+    (seal(kind, key, &stored) == check.as_slice()).then_some(stored)
+}
+
 /// Answers that mean: these bytes are no healthy database (also one whose schema is not ours).
 fn is_damage(error: &rusqlite::Error) -> bool {
     match error {
         rusqlite::Error::SqliteFailure(failure, message) => {
             matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
+                // A file cut short.
+                || failure.extended_code == 522
                 || message.as_deref().is_some_and(|m| m.starts_with("no such table") || m.starts_with("no such column"))
         }
         rusqlite::Error::InvalidColumnType(..) | rusqlite::Error::FromSqlConversionFailure(..) => true,
@@ -386,7 +421,7 @@ const SCHEMA_MARK: i32 = {
     (hash & 0x7fff_fffe) as i32 + 1
 };
 
-fn open_or_rebuild(root: &Path) -> Result<Connection> {
+fn open_or_rebuild(root: &Path) -> Result<(Connection, bool)> {
     let path = root.join(FILE);
     // One process at a time looks at the file this way, so that none sets aside what another has just made anew.
     let lock = root.join("locks-v1/records");
@@ -403,7 +438,7 @@ fn open_or_rebuild(root: &Path) -> Result<Connection> {
     }
     let failed = |source| Error::Records { path: path.clone(), source };
     match connect(&path).and_then(check) {
-        Ok(connection) => Ok(connection),
+        Ok(connection) => Ok((connection, false)),
         Err(error) if is_damage(&error) => {
             tracing::warn!(%error, path = %path.display(), "the store's records are damaged; set aside and begun anew");
             for suffix in ["", "-wal", "-shm"] {
@@ -416,7 +451,7 @@ fn open_or_rebuild(root: &Path) -> Result<Connection> {
                     _ => {}
                 }
             }
-            connect(&path).map_err(failed)
+            connect(&path).map(|connection| (connection, true)).map_err(failed)
         }
         Err(error) => Err(failed(error)),
     }

@@ -57,6 +57,19 @@ pub enum Error {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+    /// The store was written by a newer rhost.
+    #[error(
+        "the store `{root}` was written by a newer rhost (format {found}, this one knows {known}): use that rhost, or another directory (--root)",
+        root = root.display()
+    )]
+    Newer {
+        /// The store.
+        root: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that is known here.
+        known: u32,
+    },
     /// Text in a place that wants a digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
@@ -71,6 +84,24 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         Self::Io { action, path: path.into(), source: source.into() }
+    }
+
+    /// True when the store may not be written: its directory, its file system.
+    pub fn is_not_writable(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::ENOTDIR))
+            }
+            Self::Records { source, .. } => matches!(
+                source.sqlite_error_code(),
+                Some(
+                    rusqlite::ErrorCode::ReadOnly
+                        | rusqlite::ErrorCode::CannotOpen
+                        | rusqlite::ErrorCode::PermissionDenied
+                )
+            ),
+            _ => false,
+        }
     }
 
     /// True when the disk is full or a quota is used up.

@@ -19,6 +19,7 @@ use rhost_llb::{BlobDigest, Digest};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
+use crate::blob::{STAMPS, stamp};
 use crate::store::Inner;
 use crate::usage::{Made, disk_size};
 use crate::{Error, Result, SnapshotId, Store};
@@ -167,6 +168,15 @@ impl Uses {
             if let Err(error) = self.inner.db.remember(&state.known, &made) {
                 tracing::debug!(%error, "what was used is not remembered");
             }
+            let stamps = made.iter().filter_map(|made| match made {
+                Made::Blob { digest, .. } => {
+                    let path = self.inner.root.join("blobs-v1/blobs/sha256").join(digest.0.hex());
+                    Some((digest.0.as_raw().to_vec(), stamp(&path)?))
+                }
+                Made::Layer { .. } => None,
+            });
+            // Without a stamp the blob is hashed when it is next used.
+            let _ = self.inner.db.set_facts(STAMPS, &stamps.collect::<Vec<_>>());
         }
         !made.is_empty()
     }

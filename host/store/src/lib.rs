@@ -32,6 +32,7 @@ mod snapshot;
 mod store;
 mod sweep;
 mod usage;
+mod version;
 mod watcher;
 mod work;
 

@@ -233,10 +233,13 @@ impl Store {
     /// The stored blobs that hold layer `diff_id`; those whose bytes are gone are left out.
     pub fn blobs_of(&self, diff_id: &DiffId) -> Result<Vec<BlobRecord>> {
         let records = self.inner.db.blobs_of(diff_id)?;
-        for record in &records {
-            self.uses.add(Use::Blob(record.digest))?;
+        let mut kept = Vec::new();
+        for record in records {
+            if self.keep_blob(&record.digest)? == Some(record.size) {
+                kept.push(record);
+            }
         }
-        Ok(records.into_iter().filter(|r| self.blob_size(&r.digest) == Some(r.size)).collect())
+        Ok(kept)
     }
 
     /// The diff id that blob `digest` is known to hold.

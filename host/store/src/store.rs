@@ -1,6 +1,6 @@
 //! The store itself: where it lies, how hard it makes sure, and what it is made of.
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rhost_rootfs::OverlayXattrs;
 
@@ -40,6 +40,7 @@ pub(crate) struct Inner {
     pub(crate) root: PathBuf,
     pub(crate) options: StoreOptions,
     pub(crate) db: Db,
+    pub(crate) warnings: Mutex<Vec<String>>,
 }
 
 impl Store {
@@ -63,9 +64,24 @@ impl Store {
         }
         let root = std::fs::canonicalize(root).map_err(|e| Error::io("resolve", root, e))?;
         crate::blob::write_layout_marker(&root)?;
+        crate::version::check(&root)?;
         let db = Db::open(&root)?;
-        let inner = Arc::new(Inner { root, options, db });
-        Ok(Self { uses: Arc::new(Uses::new(inner.clone())), inner })
+        let inner = Arc::new(Inner { root, options, db, warnings: Mutex::default() });
+        let store = Self { uses: Arc::new(Uses::new(inner.clone())), inner };
+        if store.inner.db.take_rebuilt() {
+            store.restore_names()?;
+        }
+        Ok(store)
+    }
+
+    /// What a person should know of the store's health, since the last call.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.inner.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn warn(&self, text: String) {
+        tracing::warn!("{text}");
+        self.inner.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
     }
 
     /// Where it lies.

@@ -3,6 +3,7 @@
 mod build;
 mod concurrent;
 mod crash;
+mod damage;
 mod disk;
 mod dockerfile;
 mod docs;
