@@ -213,7 +213,11 @@ impl Engine {
     /// Whatever went wrong, with its kind, its place in the build file, and ways out.
     pub async fn build(&self, request: &BuildRequest, events: &Events) -> Result<Exported, BuildError> {
         let store = self.store.for_build();
-        let built = self.build_in(&store, request, events).await;
+        let mut built = self.build_in(&store, request, events).await;
+        if built.is_err() && store.restore_lost_records() {
+            // What it had found in the damaged records is gone: from the start, without them.
+            built = self.build_in(&store, request, events).await;
+        }
         for message in store.take_warnings() {
             events.send(Event::Warning { vertex: None, message: message.into() });
         }
@@ -226,7 +230,7 @@ impl Engine {
         if wrote {
             self.collect(events);
         }
-        built.map_err(|error| self.with_full_disk(error))
+        built.map_err(|error| self.with_full_disk(error, &request.outputs))
     }
 
     async fn build_in(&self, store: &Store, request: &BuildRequest, events: &Events) -> Result<Exported, BuildError> {

@@ -152,9 +152,14 @@ impl Engine {
     }
 
     /// `error`, with a word about the disk where that is full: a step only hears that its own write failed.
-    pub(crate) fn with_full_disk(&self, mut error: BuildError) -> BuildError {
+    pub(crate) fn with_full_disk(&self, mut error: BuildError, outputs: &[String]) -> BuildError {
         const LITTLE: u64 = 4 << 20;
-        if error.hints.is_empty() && self.store().disk().is_ok_and(|(_, free)| free < LITTLE) {
+        if error.hints.is_empty() && !outputs.is_empty() && error.message.contains("No space left on device") {
+            let (outputs, store) = (outputs.join("`, `"), self.store().root().display());
+            error.hints.push(format!(
+                "an output (`{outputs}`) or the store `{store}` is on a full file system: free some space; `rhost prune` removes what no build uses"
+            ));
+        } else if error.hints.is_empty() && self.store().disk().is_ok_and(|(_, free)| free < LITTLE) {
             error.hints.push(blame::make_room(self.store()));
         }
         error

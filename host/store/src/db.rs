@@ -47,7 +47,7 @@ CREATE TABLE IF NOT EXISTS usage (
 
 pub(crate) struct Db {
     root: PathBuf,
-    connection: Mutex<Connection>,
+    connection: Mutex<Open>,
     /// The file was damaged and begun anew.
     rebuilt: AtomicBool,
 }
@@ -66,10 +66,20 @@ impl LinkRow {
     }
 }
 
+/// The open file, and which file it is: another process may have put a new one in its place.
+struct Open {
+    connection: Connection,
+    inode: u64,
+}
+
 impl Db {
     pub(crate) fn open(root: &Path) -> Result<Self> {
-        let (connection, rebuilt) = open_or_rebuild(root)?;
-        Ok(Self { root: root.to_path_buf(), connection: Mutex::new(connection), rebuilt: AtomicBool::new(rebuilt) })
+        let (connection, rebuilt) = open_or_rebuild(root, None)?;
+        Ok(Self {
+            root: root.to_path_buf(),
+            connection: Mutex::new(Open { connection, inode: inode(root) }),
+            rebuilt: AtomicBool::new(rebuilt),
+        })
     }
 
     /// Whether the file was begun anew since the last call.
@@ -77,21 +87,22 @@ impl Db {
         self.rebuilt.swap(false, Ordering::Relaxed)
     }
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
+    fn connection(&self) -> MutexGuard<'_, Open> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `work`; when the file turns out to be damaged it is rebuilt, and `work` runs once more on the empty one.
     pub(crate) fn run<T>(&self, work: impl Fn(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
-        let mut connection = self.connection();
-        match work(&mut connection) {
+        let mut open = self.connection();
+        match work(&mut open.connection) {
             Err(error) if is_damage(&error) => {
                 tracing::warn!(%error, "the store's records are damaged; set aside and begun anew");
                 // Closed first: SQLite must not write its journal back over the new file.
-                *connection = Connection::open_in_memory().map_err(|e| self.failed(e))?;
-                *connection = open_or_rebuild(&self.root)?.0;
+                open.connection = Connection::open_in_memory().map_err(|e| self.failed(e))?;
+                let damaged = open.inode;
+                *open = Open { connection: open_or_rebuild(&self.root, Some(damaged))?.0, inode: inode(&self.root) };
                 self.rebuilt.store(true, Ordering::Relaxed);
-                work(&mut connection).map_err(|e| self.failed(e))
+                work(&mut open.connection).map_err(|e| self.failed(e))
             }
             other => other.map_err(|e| self.failed(e)),
         }
@@ -421,7 +432,13 @@ const SCHEMA_MARK: i32 = {
     (hash & 0x7fff_fffe) as i32 + 1
 };
 
-fn open_or_rebuild(root: &Path) -> Result<(Connection, bool)> {
+/// Which file the records are in; 0 when there is none.
+fn inode(root: &Path) -> u64 {
+    std::fs::metadata(root.join(FILE)).map_or(0, |found| std::os::unix::fs::MetadataExt::ino(&found))
+}
+
+/// `damaged` is a file in which damage was met: it is set aside, if it is still the one in place.
+fn open_or_rebuild(root: &Path, damaged: Option<u64>) -> Result<(Connection, bool)> {
     let path = root.join(FILE);
     // One process at a time looks at the file this way, so that none sets aside what another has just made anew.
     let lock = root.join("locks-v1/records");
@@ -437,9 +454,11 @@ fn open_or_rebuild(root: &Path) -> Result<(Connection, bool)> {
         }
     }
     let failed = |source| Error::Records { path: path.clone(), source };
-    match connect(&path).and_then(check) {
+    let known_bad = damaged.is_some_and(|damaged| damaged == inode(root));
+    let opened = if known_bad { Err(rusqlite::Error::InvalidQuery) } else { connect(&path).and_then(check) };
+    match opened {
         Ok(connection) => Ok((connection, false)),
-        Err(error) if is_damage(&error) => {
+        Err(error) if known_bad || is_damage(&error) => {
             tracing::warn!(%error, path = %path.display(), "the store's records are damaged; set aside and begun anew");
             for suffix in ["", "-wal", "-shm"] {
                 let from = root.join(format!("{FILE}{suffix}"));

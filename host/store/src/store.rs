@@ -79,6 +79,11 @@ impl Store {
         std::mem::take(&mut *self.inner.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whether damaged records were begun anew since this was last asked; what can be restored of them is.
+    pub fn restore_lost_records(&self) -> bool {
+        self.inner.db.take_rebuilt() && self.restore_names().is_ok()
+    }
+
     pub(crate) fn warn(&self, text: String) {
         tracing::warn!("{text}");
         self.inner.warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
