@@ -111,6 +111,8 @@ impl Store {
         let freed = run.freed;
         if !options.dry_run {
             self.inner.db.forget_usage(&run.gone)?;
+            // Second forms of layers (for other places in a stack) go with their records.
+            self.sweep_layers()?;
         }
         Ok(freed)
     }
@@ -151,7 +153,7 @@ impl<'a> Run<'a> {
                         blobs_of.entry(image).or_default().push(index);
                     }
                 }
-                Thing::Frontend(_) => {}
+                Thing::Frontend(_) | Thing::CacheMount(_) => {}
             }
         }
         let mut run = Self {
@@ -234,7 +236,7 @@ impl<'a> Run<'a> {
             match thing {
                 Thing::Snapshot { .. } => {}
                 Thing::Blob(digest) => self.gone.push(("blob".into(), digest.0.hex())),
-                Thing::Frontend(_) => {}
+                Thing::Frontend(_) | Thing::CacheMount(_) => {}
                 Thing::Image(name) => {
                     self.unnamed.remove(name.as_str());
                     for blob in self.blobs_of.remove(name.as_str()).unwrap_or_default() {
@@ -258,6 +260,7 @@ impl Store {
             Thing::Snapshot { id, .. } => self.collect_snapshot(*id),
             Thing::Blob(digest) => self.collect_blob(digest),
             Thing::Image(name) => self.untag(name),
+            Thing::CacheMount(name) => self.remove_cache_mount(name),
             Thing::Frontend(name) => {
                 let path = self.inner.root.join("guests-v1").join(name);
                 std::fs::remove_file(&path).map_err(|e| Error::io("remove", path, e))?;

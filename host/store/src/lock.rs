@@ -16,14 +16,18 @@ use crate::{Error, Result};
 /// An exclusive lock between processes and threads; released when dropped.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
     path: PathBuf,
 }
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // While it is held: whoever waits for it sees that the file has no name any more, and takes a new one.
-        let _ = std::fs::remove_file(&self.path);
+        // While it is held: whoever waits for it sees that the file has no name any more, and takes a new one. A file that was removed before may
+        // have a successor, which is not ours.
+        let inode = |found: std::io::Result<std::fs::Metadata>| found.ok().map(|found| found.ino());
+        if inode(self.file.metadata()) == inode(std::fs::symlink_metadata(&self.path)) {
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -51,13 +55,13 @@ impl Store {
     /// Waits for the exclusive lock `name`. Blocks the thread: call it where blocking is allowed.
     pub fn lock(&self, name: &str) -> Result<Lock> {
         let file = self.flock(name, FlockOperation::LockExclusive)?.ok_or(Error::Stopped)?;
-        Ok(Lock { _file: file, path: self.lock_path(name) })
+        Ok(Lock { file, path: self.lock_path(name) })
     }
 
     /// The exclusive lock `name` if nobody holds it.
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>> {
         let file = self.flock(name, FlockOperation::NonBlockingLockExclusive)?;
-        Ok(file.map(|file| Lock { _file: file, path: self.lock_path(name) }))
+        Ok(file.map(|file| Lock { file, path: self.lock_path(name) }))
     }
 
     /// A shared claim on `name`; waits only while somebody holds the exclusive lock.
@@ -99,10 +103,6 @@ impl Store {
     /// The file of lock `name` to read what its holder wrote into it.
     pub(crate) fn lock_text(&self, name: &str) -> Option<File> {
         File::open(self.lock_path(name)).ok()
-    }
-
-    fn lock_path(&self, name: &str) -> PathBuf {
-        self.inner.root.join("locks-v1").join(Digest::of(name).hex())
     }
 }
 

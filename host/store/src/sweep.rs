@@ -56,7 +56,7 @@ impl Store {
         Ok(removed)
     }
 
-    fn sweep_layers(&self) -> Result<usize> {
+    pub(crate) fn sweep_layers(&self) -> Result<usize> {
         let bucket = snapshots_dir(self.options().overlay);
         let known = self.inner.db.snapshot_names(bucket)?;
         self.each(bucket, |name, path| {

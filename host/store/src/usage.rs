@@ -253,6 +253,7 @@ pub(crate) enum Thing {
     Blob(BlobDigest),
     Image(String),
     Frontend(String),
+    CacheMount(String),
 }
 
 impl Store {
@@ -295,6 +296,7 @@ impl Store {
             inventory.things.push(Thing::Image(image.name.clone()));
         }
         self.frontends_in(&mut inventory)?;
+        self.cache_mounts_in(&mut inventory)?;
         Ok(inventory)
     }
 
@@ -377,6 +379,26 @@ impl Store {
                 parents: of_unnamed.get(&digest).cloned().unwrap_or_default(),
             });
             inventory.things.push(Thing::Blob(digest));
+        }
+        Ok(())
+    }
+
+    fn cache_mounts_in(&self, inventory: &mut Inventory) -> Result<()> {
+        for mount in self.cache_mounts()? {
+            let id = mount.id.unwrap_or_else(|| "unknown id".into());
+            inventory.records.push(UsageRecord {
+                id: mount.name.clone(),
+                kind: RecordKind::CacheMount,
+                size: disk_size(&mount.dir),
+                shared: false,
+                in_use: mount.in_use,
+                created: mount.created,
+                last_used: mount.last_used.max(mount.created),
+                uses: mount.uses,
+                description: format!("cache mount {id}"),
+                parents: Vec::new(),
+            });
+            inventory.things.push(Thing::CacheMount(mount.name));
         }
         Ok(())
     }
