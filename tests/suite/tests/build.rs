@@ -108,8 +108,9 @@ fn wrong_requests_say_what_and_where() {
         5,
         &["nothing-of-this-name", "cannot reach registry `docker.io`", "does not have it", "Dockerfile:1"],
     );
-    write(&host, &[("ctx/Dockerfile", "FROM busybox\nRUN --mount=type=cache,target=/c true\n")]);
-    told(&[&context], 2, &["type=cache", "not supported yet", "Dockerfile:2"]);
+    write(&host, &[("ctx/Dockerfile", "FROM busybox\nADD https://files.invalid/x /\n")]);
+    told(&[&context], 2, &["files.invalid", "not supported yet", "Dockerfile:2"]);
+    told(&["--build-context", "x=https://files.invalid/x.git", &context], 2, &["files.invalid", "not supported yet"]);
 }
 
 #[test]

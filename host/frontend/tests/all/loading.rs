@@ -74,7 +74,9 @@ async fn compiled_once_and_corrupt_entries_are_misses() {
     kit.load(&bytes).await.unwrap();
     let compile = std::mem::replace(&mut kit.compiler.command, "/nonexistent".into());
     kit.load(&bytes).await.expect("from the cache");
-    let entry = std::fs::read_dir(&kit.compiler.cache).unwrap().next().unwrap().unwrap().path();
+    let entries = std::fs::read_dir(&kit.compiler.cache).unwrap().map(|entry| entry.unwrap().path());
+    // The lock of whoever compiles lies there too, and is empty.
+    let entry = entries.into_iter().find(|path| path.metadata().unwrap().len() > 0).unwrap();
     let mut code = std::fs::read(&entry).unwrap();
     *code.last_mut().unwrap() ^= 1;
     std::fs::write(&entry, &code).unwrap();
