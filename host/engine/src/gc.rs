@@ -51,7 +51,7 @@ impl std::str::FromStr for Space {
         let power = ["", "k", "m", "g", "t", "p"].iter().position(|known| *known == unit).ok_or_else(wrong)?;
         let value: f64 = digits.parse().map_err(|_| wrong())?;
         let bytes = value * base.powi(power as i32);
-        if bytes.is_finite() && bytes < u64::MAX as f64 { Ok(Self::Bytes(bytes as u64)) } else { Err(wrong()) }
+        if (0.0..u64::MAX as f64).contains(&bytes) { Ok(Self::Bytes(bytes as u64)) } else { Err(wrong()) }
     }
 }
 

@@ -75,9 +75,13 @@ impl Session {
         Ok(())
     }
 
-    /// `error` with the place of its vertex in the build file.
+    /// `error` with the place of its vertex in the build file; of one that has none, as the download of an ADD, the place of what
+    /// wants it.
     pub fn placed(&self, graph: &LlbGraph, mut error: BuildError) -> BuildError {
-        let vertex = error.vertex.and_then(|digest| graph.get(digest));
+        let mut vertex = error.vertex.and_then(|digest| graph.get(digest));
+        while let Some(found) = vertex.filter(|vertex| vertex.locations.is_empty()) {
+            vertex = graph.vertices().iter().find(|user| user.inputs.iter().any(|edge| edge.vertex == found.digest));
+        }
         if let Some(location) = vertex.and_then(|vertex| vertex.locations.first())
             && let Some(info) = usize::try_from(location.source_index).ok().and_then(|index| graph.infos().get(index))
         {

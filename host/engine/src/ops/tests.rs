@@ -189,7 +189,16 @@ fn a_deletion_apart_from_what_it_deletes_does_not_show() {
     for layer in chain {
         room.shared.store.remove_snapshot(layer.id).unwrap();
     }
-    assert_eq!(room.shared.store.sweep().unwrap(), 0, "nothing is left behind");
+    let directories = || {
+        let entries = std::fs::read_dir(room.shared.store.root()).unwrap().map(|entry| entry.unwrap().path());
+        let buckets = entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("snapshots"));
+        let layers = buckets.flat_map(|bucket| std::fs::read_dir(bucket).unwrap().map(|entry| entry.unwrap().path()));
+        layers.collect::<std::collections::BTreeSet<_>>()
+    };
+    let known = directories();
+    assert!(!known.is_empty());
+    room.shared.store.sweep().unwrap();
+    assert_eq!(directories(), known, "nothing is left behind");
 }
 
 #[test]
