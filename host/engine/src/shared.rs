@@ -115,7 +115,7 @@ impl Shared {
 }
 
 /// Copies all of a tree as it is.
-fn as_it_is(owners: OwnerPolicy) -> Copy {
+pub fn as_it_is(owners: OwnerPolicy) -> Copy {
     Copy {
         src: "/".into(),
         dest: "/".into(),

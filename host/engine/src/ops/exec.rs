@@ -7,13 +7,13 @@ use rhost_exec::{
     Access, ExitStatus, MountSource, Network, OutputStream, OverlayUpper, Security, Step, Tree as ExecTree, Ulimit,
 };
 use rhost_llb::{Digest, ExecOp, Meta, Mount, MountType, NetMode, OpKind, ROOT_MOUNT, SecurityMode, Vertex};
-use rhost_rootfs::{Copy, CopyMode, Root, Source, copy};
+use rhost_rootfs::{Root, Source, copy};
 use rhost_solver::{CacheMap, Op, OpError};
 use rhost_store::{ActiveSnapshot, MountSpec};
 
 use crate::event::Event;
 use crate::op_error::{OpFailure, blocking};
-use crate::shared::Shared;
+use crate::shared::{Shared, as_it_is};
 use crate::value::Value;
 
 use super::mounts::{self, Claims, LentMounts};
@@ -109,11 +109,7 @@ impl ExecStep {
                 (Value::Context(tree), readonly) => {
                     // A copy: the filter applies, and what is written never reaches the user's directory.
                     let active = store.prepare(None)?;
-                    copy(
-                        &Source::Tree((**tree).clone()),
-                        &Root::open(active.upper())?,
-                        &whole_tree(self.shared.owners),
-                    )?;
+                    copy(&Source::Tree((**tree).clone()), &Root::open(active.upper())?, &as_it_is(self.shared.owners))?;
                     let found = exec_tree(active.mount());
                     layers.push((if readonly { -1 } else { mount.output }, active));
                     (found, if readonly { Access::ReadOnly } else { Access::ReadWrite })
@@ -232,27 +228,6 @@ impl ExecStep {
     fn again(&self) -> Self {
         let Self { shared, vertex, op, meta } = self;
         Self { shared: shared.clone(), vertex: vertex.clone(), op: op.clone(), meta: meta.clone() }
-    }
-}
-
-/// Copies all of a tree as it is.
-fn whole_tree(owners: rhost_rootfs::OwnerPolicy) -> Copy {
-    Copy {
-        src: "/".into(),
-        dest: "/".into(),
-        owner: None,
-        mode: CopyMode::Keep,
-        follow_symlink: false,
-        dir_contents: true,
-        unpack: false,
-        create_dest_path: true,
-        wildcard: false,
-        empty_wildcard: false,
-        timestamp: None,
-        include: Vec::new(),
-        exclude: Vec::new(),
-        always_replace: false,
-        owners,
     }
 }
 

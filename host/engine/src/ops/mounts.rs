@@ -8,13 +8,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rhost_exec::{MountSource, SecretBytes};
 use rhost_llb::{CacheSharing, Digest, ExecOp, Mount, MountType, VertexDigest};
-use rhost_rootfs::{ChecksumOptions, Copy, CopyMode, Last, OwnerPolicy, Root, Source, Tree, copy};
+use rhost_rootfs::{ChecksumOptions, Copy, Last, OwnerPolicy, Root, Source, Tree, copy};
 use rhost_store::{CacheMount, CacheMountClaim, CacheMountKey, CacheMountSharing};
 
 use crate::event::Event;
 use crate::lent::agent_id;
 use crate::op_error::{OpFailure, blocking};
-use crate::shared::Shared;
+use crate::shared::{Shared, as_it_is};
 use crate::value::Value;
 
 /// The cache mounts of a step by their number in the op. Mounts of one key are one instance.
@@ -165,19 +165,9 @@ fn fill(base: &Base, dir: &Path, owners: OwnerPolicy) -> Result<(), OpFailure> {
     let options = Copy {
         src: path.clone(),
         dest: if whole { "/".into() } else { format!("{parent}/") },
-        owner: None,
-        mode: CopyMode::Keep,
         follow_symlink: true,
         dir_contents: whole,
-        unpack: false,
-        create_dest_path: true,
-        wildcard: false,
-        empty_wildcard: false,
-        timestamp: None,
-        include: Vec::new(),
-        exclude: Vec::new(),
-        always_replace: false,
-        owners,
+        ..as_it_is(owners)
     };
     copy(&Source::Tree((*base.tree).clone()), &Root::open(dir)?, &options)?;
     if whole && let Some(source) = base.tree.root() {
