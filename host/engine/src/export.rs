@@ -15,7 +15,7 @@ use rhost_frontend::Target;
 use rhost_llb::{BlobDigest, Digest};
 use rhost_registry::Reference;
 use rhost_rootfs::{Below, LayerOptions, Root, write_layer};
-use rhost_store::{BlobRecord, SnapshotInfo, Store};
+use rhost_store::{BlobRecord, MountSpec, SnapshotInfo, Store};
 
 use crate::blame;
 use crate::error::{BuildError, Kind};
@@ -350,6 +350,8 @@ impl Exporter {
                     let below = below(shared, layer)?;
                     LayerSource::Tar(Box::new(move |out: &mut dyn Write| {
                         let root = Root::open(&directory).map_err(io::Error::other)?;
+                        // Mounted only now: a chain may be hundreds of layers long, and each mount has all below it.
+                        let below = below.as_ref().map(crate::overlay::open).transpose()?;
                         let below = below.as_ref().map_or(Below::Nothing, Below::Tree);
                         let options = LayerOptions { clamp_mtime: None };
                         write_layer(&root, below, out, &options).map(drop).map_err(io::Error::other)
@@ -434,9 +436,10 @@ fn order(names: &[ImageName], image: &ImageOutput, built: &Assembled, shared: &S
 }
 
 /// What the layer was written on: not what a merge has put it on, so that its bytes are the same wherever it is.
-fn below(shared: &Shared, layer: &SnapshotInfo) -> Result<Option<Root>, OpFailure> {
-    let parent = shared.layers.written_on(layer.id)?;
-    parent.map(|parent| shared.view(parent)).transpose()
+fn below(shared: &Shared, layer: &SnapshotInfo) -> Result<Option<MountSpec>, OpFailure> {
+    let Some(parent) = shared.layers.written_on(layer.id)? else { return Ok(None) };
+    let spec = shared.store.mount(parent)?;
+    Ok(Some(spec.ok_or(rhost_store::Error::NoSnapshot { id: parent.0 })?))
 }
 
 /// How many history entries the image config `config` has; none for what is no config.

@@ -145,8 +145,7 @@ impl Layers {
     /// The store.
     pub fn written_on(&self, id: SnapshotId) -> Result<Option<SnapshotId>, OpFailure> {
         let origin = self.store.origin(id)?;
-        let records = self.store.records(origin)?;
-        Ok(records.and_then(|records| records.first().and_then(|info| info.parent)))
+        Ok(self.store.record(origin)?.and_then(|info| info.parent))
     }
 
     /// Brings what the layers of `id` that are no blobs yet were written on: their tars are made against it.
@@ -213,12 +212,33 @@ impl Layers {
                 }
             }
         }
-        if records.iter().any(SnapshotInfo::is_unfit) {
+        if records.iter().any(SnapshotInfo::is_unfit) || self.store.wants_flat(&records)?.is_some() {
             let this = self.clone();
-            blocking(move || records.iter().rev().filter(|info| info.is_unfit()).try_for_each(|info| this.fit(info)))
-                .await?;
+            blocking(move || this.make_mountable(&records)).await?;
         }
         Ok(())
+    }
+
+    /// Makes second forms of the layers in `records` (topmost first) where overlayfs cannot take them as they are.
+    fn make_mountable(&self, records: &[SnapshotInfo]) -> Result<(), OpFailure> {
+        for (at, info) in records.iter().enumerate().rev().filter(|(_, info)| info.is_unfit()) {
+            self.flatten(&records[at + 1..])?;
+            self.fit(info)?;
+        }
+        self.flatten(records)
+    }
+
+    /// Makes the lower part of the chain `records` one directory where it is too long.
+    fn flatten(&self, records: &[SnapshotInfo]) -> Result<(), OpFailure> {
+        let Some(id) = self.store.wants_flat(records)? else { return Ok(()) };
+        let (xattrs, owners) = (self.store.options().overlay, self.owners);
+        self.store.flatten(id, |out, layers| {
+            let out = Root::open(out)?;
+            for layer in layers {
+                rhost_rootfs::flatten_layer(&Root::open(layer)?, &out, xattrs, owners)?;
+            }
+            Ok(())
+        })
     }
 
     /// Makes the layer of `info`, which stands on other layers than it was written on, fit for them. What is below it is.

@@ -1,6 +1,7 @@
 //! Fitting a layer to a base that it was not written on: overlayfs lists a directory that only one layer has as it lies on the disk, so a mark
 //! for a removed file shows there as a file that cannot be opened. Marks for what the base does not have are left out; files are linked, not copied.
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
@@ -85,36 +86,16 @@ impl Fit<'_> {
                 };
                 levels.push(level(fd, path, target)?);
             } else if let Some(target) = &at.target {
-                match rustix::fs::linkat(&at.fd, os(&name), target, os(&name), AtFlags::empty()) {
-                    Ok(()) => {}
-                    Err(Errno::MLINK | Errno::PERM | Errno::XDEV) => self.copy(&at.fd, target, &name, &stat, &shown)?,
-                    Err(error) => return Err(Error::io("create hard link", &shown, error)),
-                }
+                link_or_copy(&at.fd, target, &name, &stat, self.owners, &shown)?;
             }
         }
     }
 
-    fn is_below(&self, path: &std::path::Path) -> Result<bool> {
+    fn is_below(&self, path: &Path) -> Result<bool> {
         match self.below {
             None => Ok(false),
             Some(below) => Ok(below.try_stat(path, Last::Keep)?.is_some()),
         }
-    }
-
-    fn copy(&self, from: &OwnedFd, to: &OwnedFd, name: &[u8], stat: &Stat, shown: &std::path::Path) -> Result<()> {
-        if stat.is_file() {
-            copy_file((from.as_fd(), name), (to.as_fd(), name), shown)?;
-        } else if stat.is_symlink() {
-            let link = root::read_link_at(from, name, shown)?;
-            rustix::fs::symlinkat(os(&link), to, os(name)).map_err(|e| Error::io("create symlink", shown, e))?;
-        } else {
-            make_node(to.as_fd(), name, stat.kind, stat.rdev, shown)?;
-        }
-        if stat.is_whiteout() {
-            return Ok(());
-        }
-        let xattrs = xattrs_of(from.as_fd(), name, shown)?;
-        finish(to.as_fd(), name, &self.finish(stat, &xattrs), shown)
     }
 
     fn leave(&self, level: &Level) -> Result<()> {
@@ -124,18 +105,48 @@ impl Fit<'_> {
         let opaque = self.xattrs.opaque();
         let all = xattr::list(&level.fd).map_err(|e| Error::io("list attributes of", &shown, e))?;
         xattrs.extend(all.into_iter().filter(|(key, _)| key == opaque.as_bytes()));
-        finish(target.as_fd(), b".", &self.finish(&level.stat, &xattrs), &shown)
+        finish(target.as_fd(), b".", &finish_of(&level.stat, self.owners, &xattrs), &shown)
     }
+}
 
-    fn finish<'x>(&self, stat: &Stat, xattrs: &'x [(Vec<u8>, Vec<u8>)]) -> Finish<'x> {
-        Finish {
-            owner: Some(stat.owner),
-            owners: self.owners,
-            mode: (!stat.is_symlink()).then_some(stat.mode),
-            atime: stat.atime,
-            mtime: stat.mtime,
-            xattrs,
-        }
+/// Makes `name`, which is no directory, in `to` too: by another link, or by a copy where the file system wants no more links.
+pub(crate) fn link_or_copy(
+    from: &OwnedFd,
+    to: &OwnedFd,
+    name: &[u8],
+    stat: &Stat,
+    owners: OwnerPolicy,
+    shown: &Path,
+) -> Result<()> {
+    match rustix::fs::linkat(from, os(name), to, os(name), AtFlags::empty()) {
+        Ok(()) => return Ok(()),
+        Err(Errno::MLINK | Errno::PERM | Errno::XDEV) => {}
+        Err(error) => return Err(Error::io("create hard link", shown, error)),
+    }
+    if stat.is_file() {
+        copy_file((from.as_fd(), name), (to.as_fd(), name), shown)?;
+    } else if stat.is_symlink() {
+        let link = root::read_link_at(from, name, shown)?;
+        rustix::fs::symlinkat(os(&link), to, os(name)).map_err(|e| Error::io("create symlink", shown, e))?;
+    } else {
+        make_node(to.as_fd(), name, stat.kind, stat.rdev, shown)?;
+    }
+    if stat.is_whiteout() {
+        return Ok(());
+    }
+    let xattrs = xattrs_of(from.as_fd(), name, shown)?;
+    finish(to.as_fd(), name, &finish_of(stat, owners, &xattrs), shown)
+}
+
+/// What makes a file like one with `stat` and `xattrs`.
+pub(crate) fn finish_of<'x>(stat: &Stat, owners: OwnerPolicy, xattrs: &'x [(Vec<u8>, Vec<u8>)]) -> Finish<'x> {
+    Finish {
+        owner: Some(stat.owner),
+        owners,
+        mode: (!stat.is_symlink()).then_some(stat.mode),
+        atime: stat.atime,
+        mtime: stat.mtime,
+        xattrs,
     }
 }
 

@@ -55,6 +55,11 @@ fn get(path: &str, name: &[u8]) -> Result<Option<Vec<u8>>, Errno> {
     }
 }
 
+/// Removes one attribute.
+pub(crate) fn remove(fd: impl AsFd, name: &[u8]) -> Result<(), Errno> {
+    rustix::fs::removexattr(proc_path(&fd).as_str(), name)
+}
+
 /// Sets one attribute.
 pub(crate) fn set(fd: impl AsFd, name: &[u8], value: &[u8]) -> Result<(), Errno> {
     rustix::fs::setxattr(proc_path(&fd).as_str(), name, value, XattrFlags::empty())

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use rhost_llb::{DiffId, Digest};
 use rhost_rootfs::{
-    Applied, Apply, Below, LayerOptions, Lowers, OverlayXattrs, OwnerPolicy, Root, apply_layer, write_layer,
+    Applied, Apply, Below, LayerOptions, Lowers, OverlayXattrs, OwnerPolicy, Root, apply_layer, flatten_layer,
+    write_layer,
 };
 use rustix::fs::{FileType, Mode, XattrFlags};
 
@@ -287,4 +288,66 @@ fn add_unpacks_compressed_archives_and_copies_the_rest() {
         rhost_rootfs::copy(&rhost_rootfs::Source::Root(from), &to, &options).unwrap();
         assert!(dst.path().join("x/archive").is_file());
     }
+}
+
+#[test]
+fn layers_laid_over_each_other_are_one_directory_without_marks() {
+    if !privileged("layers_laid_over_each_other_are_one_directory_without_marks") {
+        return;
+    }
+    let layers: Vec<(tempfile::TempDir, Root)> = (0..3).map(|_| dir()).collect();
+    let [low, middle, high] = [0, 1, 2].map(|index| layers[index].0.path());
+    let note = |path: &Path, key: &str| rustix::fs::setxattr(path, key, b"y", XattrFlags::empty()).unwrap();
+    let whiteout = |path: &Path| node(path, FileType::CharacterDevice, 0);
+    file(low, "gone", "1");
+    file(low, "tree/gone/deep", "1");
+    file(low, "tree/kept", "1");
+    fs::hard_link(low.join("tree/kept"), low.join("kept-too")).unwrap();
+    file(low, "anew/old", "1");
+    file(low, "was-dir/f", "1");
+    file(low, "was-file", "1");
+    file(low, "back", "1");
+    note(&low.join("tree"), "trusted.of-the-lower");
+    whiteout(&middle.join("gone"));
+    whiteout(&middle.join("back"));
+    subdir(middle, "tree");
+    whiteout(&middle.join("tree/gone"));
+    note(&middle.join("tree"), "trusted.of-the-upper");
+    fs::set_permissions(middle.join("tree"), fs::Permissions::from_mode(0o3711)).unwrap();
+    std::os::unix::fs::chown(middle.join("tree"), Some(7), Some(8)).unwrap();
+    file(middle, "anew/new", "2");
+    note(&middle.join("anew"), "trusted.overlay.opaque");
+    link(middle, "tree", "was-dir");
+    file(middle, "was-file/f", "2");
+    file(high, "back", "3");
+    node(&high.join("fifo"), FileType::Fifo, 0);
+    let old = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::new(1_000_000_000, 5);
+    fs::File::open(middle.join("tree")).unwrap().set_modified(old).unwrap();
+
+    let (out, root) = dir();
+    for (_, layer) in &layers {
+        flatten_layer(layer, &root, OverlayXattrs::Trusted, OwnerPolicy::Exact).unwrap();
+    }
+    let found = list(out.path());
+    let wanted = [
+        "d755 anew",
+        "f644 anew/new = 2",
+        "f644 back = 3",
+        "n640 fifo 0",
+        "f644 kept-too = 1",
+        "d3711 tree",
+        "f644 tree/kept = 1",
+        "l was-dir -> tree",
+        "d755 was-file",
+        "f644 was-file/f = 2",
+    ];
+    assert_eq!(found, wanted);
+    let tree = fs::metadata(out.path().join("tree")).unwrap();
+    assert_eq!((tree.uid(), tree.gid(), tree.modified().unwrap()), (7, 8, old));
+    let mut names = [0; 256];
+    let length = rustix::fs::listxattr(out.path().join("tree"), &mut names[..]).unwrap();
+    assert_eq!(&names[..length], b"trusted.of-the-upper\0", "as the topmost layer has it");
+    let kept = fs::metadata(out.path().join("tree/kept")).unwrap();
+    assert_eq!(kept.ino(), fs::metadata(low.join("kept-too")).unwrap().ino());
+    assert_eq!(kept.nlink(), 4);
 }

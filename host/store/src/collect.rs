@@ -281,6 +281,7 @@ impl Store {
             self.inner.db.put_back(&taken)?;
             return Ok(false);
         }
+        self.drop_flat(id)?;
         if taken.last {
             self.inner.db.forget_usage(&[("layer".into(), name)])?;
             remove_tree(self, dir)?;

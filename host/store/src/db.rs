@@ -40,6 +40,7 @@ CREATE INDEX IF NOT EXISTS cache_link_keys ON cache_links (key);
 CREATE TABLE IF NOT EXISTS cache_results (key BLOB PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (
     kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS flats (snapshot INTEGER PRIMARY KEY, name BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS usage (
     kind TEXT NOT NULL, key TEXT NOT NULL, size INTEGER NOT NULL, last_used INTEGER NOT NULL, uses INTEGER NOT NULL,
     description TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
@@ -181,14 +182,16 @@ impl Db {
     }
 
     pub(crate) fn snapshot_names(&self, bucket: &str) -> Result<HashSet<String>> {
-        self.run(|c| {
+        let mut names: HashSet<String> = self.flats(bucket)?.into_values().collect();
+        names.extend(self.run(|c| {
             c.prepare_cached(
                 "SELECT name FROM snapshots WHERE bucket = ?1
                  UNION SELECT mounted FROM snapshots WHERE bucket = ?1 AND mounted IS NOT NULL",
             )?
             .query_map([bucket], |r| r.get(0))?
-            .collect()
-        })
+            .collect::<rusqlite::Result<Vec<String>>>()
+        })?);
+        Ok(names)
     }
 
     // Blobs that hold layers.
@@ -341,11 +344,7 @@ impl Db {
 fn snapshot_row(row: &Row<'_>, dir: &Path) -> rusqlite::Result<SnapshotInfo> {
     let name: String = row.get(1)?;
     let diff_id: Option<String> = row.get(3)?;
-    // A name is only ever made by `unique_name`; a damaged one must not lead out of the bucket.
-    let place = |name: &str| {
-        let safe = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
-        dir.join(if safe { name } else { "damaged" }).join("fs")
-    };
+    let place = |name: &str| place_in(dir, name);
     let mounted: Option<String> = row.get(6)?;
     Ok(SnapshotInfo {
         id: SnapshotId(row.get(0)?),
@@ -356,6 +355,12 @@ fn snapshot_row(row: &Row<'_>, dir: &Path) -> rusqlite::Result<SnapshotInfo> {
         diff_id: diff_id.and_then(|d| d.parse().ok()),
         created: row.get(4)?,
     })
+}
+
+/// The directory of the layer `name` in the bucket `dir`. A name is only ever made by `unique_name`; a damaged one must not lead out of the bucket.
+pub(crate) fn place_in(dir: &Path, name: &str) -> PathBuf {
+    let safe = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    dir.join(if safe { name } else { "damaged" }).join("fs")
 }
 
 fn image_row(row: &Row<'_>) -> rusqlite::Result<Option<ImageRecord>> {
@@ -380,7 +385,7 @@ fn seal(kind: &str, key: &[u8], value: &[u8]) -> [u8; SEAL] {
 }
 
 /// `value` with its check.
-fn sealed(kind: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
+pub(crate) fn sealed(kind: &str, key: &[u8], value: &[u8]) -> Vec<u8> {
     [value, &seal(kind, key, value)].concat()
 }
 
@@ -478,7 +483,7 @@ fn open_or_rebuild(root: &Path, damaged: Option<u64>) -> Result<(Connection, boo
 
 /// A cheap look at every table's root page; deeper damage shows when it is met, and [`Db::run`] handles it there.
 fn check(connection: Connection) -> rusqlite::Result<Connection> {
-    for table in ["snapshots", "layer_blobs", "images", "cache_links", "cache_results", "facts", "usage"] {
+    for table in ["snapshots", "layer_blobs", "images", "cache_links", "cache_results", "facts", "flats", "usage"] {
         connection.query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
     }
     Ok(connection)

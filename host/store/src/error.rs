@@ -49,6 +49,14 @@ pub enum Error {
         /// Which.
         id: i64,
     },
+    /// A chain with more layers than overlayfs takes was to be mounted, and its lower part is not one directory yet.
+    #[error("snapshot {id}, the lower part of {layers} layers, is not in one directory; build again to make it so")]
+    NotFlat {
+        /// The lower part.
+        id: i64,
+        /// Layers of the whole.
+        layers: usize,
+    },
     /// The record database failed.
     #[error("store: records at `{path}`: {source}", path = path.display())]
     Records {

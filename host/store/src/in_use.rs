@@ -149,6 +149,12 @@ impl Uses {
         }
     }
 
+    /// A flat that was made, with its size.
+    pub(crate) fn made_flat(&self, name: &str, size: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.made.push(Made::Layer { name: name.to_owned(), size });
+    }
+
     /// A blob that was written.
     pub(crate) fn made_blob(&self, digest: BlobDigest, size: u64) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

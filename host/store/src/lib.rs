@@ -23,6 +23,7 @@ mod context_digests;
 mod db;
 mod error;
 mod filter;
+mod flat;
 mod image;
 mod in_use;
 mod layers;

@@ -183,16 +183,13 @@ impl Store {
         Ok(self.layers(id)?.map(|lowers| MountSpec { lowers, upper: None, work: None, userxattr }))
     }
 
-    /// The directories of `id` and its parents, topmost first; `None` when one is gone. A directory that is there several times (a merge of two
-    /// trees with one base) is told once, at its topmost place: what it has and hides there is all that it can add further down, and
-    /// overlayfs refuses it twice.
+    /// The directories to mount for `id`, topmost first, each once; `None` when one is gone. In a chain that is too long for overlayfs the lower part is
+    /// one directory ([`Store::wants_flat`]).
+    ///
+    /// # Errors
+    /// [`Error::NotFlat`] where that one is not there.
     pub fn layers(&self, id: SnapshotId) -> Result<Option<Vec<PathBuf>>> {
-        let mut seen = HashSet::new();
-        let dirs = |chain: Vec<SnapshotInfo>| {
-            let dirs = chain.into_iter().map(|s| s.mounted.unwrap_or(s.dir));
-            dirs.filter(|dir| seen.insert(dir.clone())).collect()
-        };
-        Ok(self.chain(id)?.map(dirs))
+        self.chain(id)?.map(|chain| self.lowers(&chain)).transpose()
     }
 
     /// The records of `id` and its parents, topmost first; `None` when one of them, or its directory, is gone.
@@ -255,6 +252,7 @@ impl Store {
             for dir in gone.into_iter().flatten().filter_map(|dir| dir.parent()) {
                 remove_tree(self, dir)?;
             }
+            self.drop_flat(id)?;
         }
         Ok(())
     }

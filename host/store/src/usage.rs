@@ -206,15 +206,38 @@ pub(crate) fn disk_size(path: &Path) -> u64 {
     let own = std::os::unix::fs::MetadataExt::blocks(&found) * 512;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(fd) => own + below(fd, &mut HashSet::new(), 0),
+        Ok(fd) => own + below(fd, &mut Links::Once(HashSet::new()), 0),
         Err(_) => own,
+    }
+}
+
+/// As [`disk_size`] without files that have another name: they are counted where they came from.
+pub(crate) fn own_size(path: &Path) -> u64 {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).map_or(0, |fd| below(fd, &mut Links::Never, 0))
+}
+
+/// How files with several names count.
+enum Links {
+    /// With the first of them; these were met.
+    Once(HashSet<(u64, u64)>),
+    /// Elsewhere.
+    Never,
+}
+
+impl Links {
+    fn counts(&mut self, file: (u64, u64)) -> bool {
+        match self {
+            Self::Once(known) => known.insert(file),
+            Self::Never => false,
+        }
     }
 }
 
 /// Deeper trees count as if they ended here: each level holds a descriptor.
 const DEEPEST: usize = 500;
 
-fn below(fd: std::os::fd::OwnedFd, links: &mut HashSet<(u64, u64)>, depth: usize) -> u64 {
+fn below(fd: std::os::fd::OwnedFd, links: &mut Links, depth: usize) -> u64 {
     let Ok(mut dir) = Dir::new(fd) else { return 0 };
     let mut sum = 0;
     while let Some(Ok(entry)) = dir.next() {
@@ -225,7 +248,7 @@ fn below(fd: std::os::fd::OwnedFd, links: &mut HashSet<(u64, u64)>, depth: usize
         let Ok(here) = dir.fd() else { return sum };
         let Ok(found) = statat(here, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         let is_dir = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
-        if !is_dir && found.st_nlink > 1 && !links.insert((found.st_dev, found.st_ino)) {
+        if !is_dir && found.st_nlink > 1 && !links.counts((found.st_dev, found.st_ino)) {
             continue;
         }
         sum += found.st_blocks as u64 * 512;
@@ -303,6 +326,7 @@ impl Store {
     fn layers_of(&self, inventory: &mut Inventory, known: &KnownByKey, in_use: &HashSet<Use>) -> Result<()> {
         let rows = self.inner.db.snapshot_rows(snapshots_dir(self.options().overlay))?;
         let (mut first, mut measured) = (HashSet::new(), Vec::new());
+        let flats = self.flats()?;
         let mut times: HashMap<&str, usize> = HashMap::new();
         for row in &rows {
             *times.entry(&row.name).or_default() += 1;
@@ -323,6 +347,13 @@ impl Store {
                     size
                 }
             };
+            let flat = match flats.get(&row.id) {
+                Some(name) => match known.get(&("layer".to_owned(), name.clone())) {
+                    Some(seen) if seen.size > 0 => u64::try_from(seen.size).unwrap_or(0),
+                    _ => own_size(&self.bucket().join(name)),
+                },
+                None => 0,
+            };
             let description = match (seen.description.as_str(), &row.chain) {
                 ("", Some(_)) => row.diff_id.map(|id| format!("layer {id} of an image")).unwrap_or_default(),
                 (text, _) => text.to_owned(),
@@ -330,7 +361,7 @@ impl Store {
             inventory.records.push(UsageRecord {
                 id: row.id.to_string(),
                 kind: RecordKind::Regular,
-                size,
+                size: size + flat,
                 shared: times.get(row.name.as_str()).is_some_and(|count| *count > 1),
                 in_use: in_use.contains(&Use::Snapshot(row.id)),
                 created: row.created,

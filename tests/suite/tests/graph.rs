@@ -176,3 +176,38 @@ fn progress_is_told_to_programs_too() {
     assert!(unpack.last().expect("an unpack")["completed"].is_string());
     assert_eq!(last["vertex"], unpack[0]["vertex"], "both are the source's");
 }
+
+#[test]
+fn more_layers_than_overlayfs_takes_are_built_exported_and_built_upon() {
+    let Some((host, _registry)) = host() else { return };
+    let mut dockerfile = String::from("FROM busybox AS long\n");
+    for number in 0..500 {
+        dockerfile += &format!("COPY a /d{}/f{number}\n", number % 5);
+    }
+    // One layer more than can be mounted, and what it and the next see is all that is below.
+    dockerfile += "RUN rm /d0/f0 && ls /d[0-4]/f* | wc -l > /seen\nRUN test ! -e /d0/f0 && test -x /bin/busybox && cp /seen /again\n";
+    let context = write(&host, &[("ctx/Dockerfile", &dockerfile), ("ctx/a", "1\n")]);
+    let (tree, layout) = (host.dir().join("tree"), host.dir().join("layout").display().to_string());
+    build(&host, &["-o", &format!("type=oci,tar=false,dest={layout}"), "-o", &tree.display().to_string(), &context]);
+    assert_eq!(layers(&layout).len(), 503, "every layer is there");
+    assert_eq!(fs::read_to_string(tree.join("again")).expect("there"), "499\n");
+    assert_eq!(fs::read_dir(tree.join("d0")).expect("there").count(), 99);
+    let log = build(&host, &["-o", "type=cacheonly", &context]);
+    assert!(is_cached(&log, "RUN test ! -e"), "{log}");
+    // As a base it is laid down first, and then mounted.
+    let other = TestHost::new().expect("a host");
+    let index: Value = serde_json::from_slice(&fs::read(format!("{layout}/index.json")).expect("there")).expect("JSON");
+    let digest = index["manifests"][0]["digest"].as_str().expect("a digest");
+    let base = format!("long=oci-layout://{layout}@{digest}");
+    let context = write(&other, &[("ctx/Dockerfile", "FROM long\nRUN ls /d[0-4]/f* | wc -l > /seen && rm -r /d1\n")]);
+    let tree = other.dir().join("tree");
+    build(&other, &["--build-context", &base, "-o", &tree.display().to_string(), &context]);
+    assert_eq!(fs::read_to_string(tree.join("seen")).expect("there"), "499\n");
+    assert!(!tree.join("d1").exists() && tree.join("d4/f499").exists());
+    // Pruned, nothing of it is left.
+    other.run(["prune", "--all"]).expect("ran").success();
+    let left = fs::read_dir(other.root()).expect("there").map(|entry| entry.expect("read").path());
+    let buckets =
+        left.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snapshots")));
+    assert_eq!(buckets.flat_map(|bucket| fs::read_dir(bucket).expect("there")).count(), 0);
+}

@@ -306,6 +306,99 @@ fn whatever_was_changed_its_diff_laid_over_the_lower_tree_is_the_upper_one() {
     }
 }
 
+/// The files of a directory with all that is known of them but what each directory has of its own (inode, size, links).
+fn facts(root: &rhost_rootfs::Root) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in Tree::of_root(root.clone()).entries().unwrap() {
+        let (path, stat) = (entry.path.display().to_string(), &entry.stat);
+        let text = if stat.is_file() { root.read(format!("/{path}"), 1000).unwrap() } else { Vec::new() };
+        let text = String::from_utf8_lossy(&text).into_owned();
+        found.push(format!("{path} {:?} {:o} {:?} {:?} {text}", stat.kind, stat.mode, stat.owner, stat.mtime));
+    }
+    found
+}
+
+#[test]
+fn layers_laid_over_each_other_read_as_they_do_mounted() {
+    let Some(room) = room() else { return };
+    for seed in 1..30u64 {
+        let value = room.build(|b| {
+            let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let mut top = files(b, None, dice.steps());
+            for _ in 0..dice.roll(8) {
+                top = files(b, Some(top), dice.steps());
+            }
+            Some(top)
+        });
+        let Value::Snapshot(id) = value else { panic!("a snapshot") };
+        let (wanted, mut found, mut count) = (facts(&room.shared.view(id).unwrap()), Vec::new(), 0);
+        let flatten = |out: &std::path::Path, layers: &[std::path::PathBuf]| {
+            let out = rhost_rootfs::Root::open(out)?;
+            for layer in layers {
+                let layer = rhost_rootfs::Root::open(layer)?;
+                rhost_rootfs::flatten_layer(&layer, &out, OverlayXattrs::Trusted, OwnerPolicy::Exact)?;
+            }
+            (found, count) = (facts(&out), layers.len());
+            Ok::<(), crate::op_error::OpFailure>(())
+        };
+        room.shared.store.flatten(id, flatten).unwrap();
+        assert_eq!(found, wanted, "seed {seed}");
+        assert_eq!(count, room.layers(&Value::Snapshot(id)), "each once");
+    }
+}
+
+#[test]
+fn a_chain_longer_than_overlayfs_takes_is_mounted_and_its_flat_is_made_again_when_it_is_lost() {
+    let Some(room) = room() else { return };
+    const LAYERS: usize = 503;
+    let value = room.build(|b| {
+        let mut top = None;
+        for number in 0..LAYERS {
+            let mut steps = vec![mkfile(&format!("/{number}"), "x")];
+            if number % 100 == 99 {
+                steps.push(rm(&format!("/{}", number - 50)));
+            }
+            top = Some(files(b, top, steps));
+        }
+        top
+    });
+    assert_eq!(room.layers(&value), LAYERS, "all of them are still there");
+    assert_eq!(room.directories(), LAYERS + 1);
+    let wanted: Vec<usize> = (0..LAYERS).filter(|n| !(n % 100 == 49 && *n < 499)).collect();
+    let seen = |value: &Value| {
+        let list = room.list(value);
+        list.iter()
+            .map(|line| line.trim_end_matches(" = x").parse().unwrap())
+            .collect::<std::collections::BTreeSet<usize>>()
+    };
+    assert_eq!(seen(&value), wanted.iter().copied().collect());
+    let Value::Snapshot(id) = value else { panic!("a snapshot") };
+    let store = &room.shared.store;
+    let spec = store.mount(id).unwrap().unwrap();
+    assert_eq!(spec.lowers.len(), LAYERS - 250 + 1);
+    let flat = spec.lowers.last().unwrap().clone();
+    let kept = |name: &str| std::fs::metadata(flat.join(name)).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::nlink(&kept("7")), 2, "linked, not copied");
+    store.sweep().unwrap();
+    assert!(flat.is_dir(), "a sweep spares it");
+    // It is lost, and made again by who mounts it; before, the error says what to do.
+    std::fs::remove_dir_all(flat.parent().unwrap()).unwrap();
+    assert!(store.mount(id).unwrap_err().to_string().contains("build again"));
+    assert_eq!(seen(&Value::Snapshot(id)).len(), wanted.len());
+    let again = store.mount(id).unwrap().unwrap().lowers.last().unwrap().clone();
+    assert!(again != flat && again.is_dir());
+    // Its size is told with the snapshot's, and it goes with it.
+    store.remember_uses();
+    let usage = store.disk_usage().unwrap();
+    let of = |id: &str| usage.iter().find(|record| record.id == id).unwrap().size;
+    assert!(of("250") > of("249"), "{} {}", of("250"), of("249"));
+    for layer in store.chain(id).unwrap().unwrap() {
+        store.remove_snapshot(layer.id).unwrap();
+    }
+    assert!(!again.exists());
+    assert_eq!(room.directories(), 0);
+}
+
 fn action(input: i64, secondary_input: i64, output: i64, kind: FileActionKind) -> FileAction {
     FileAction { input, secondary_input, output, kind }
 }
