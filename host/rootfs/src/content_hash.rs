@@ -169,22 +169,25 @@ pub(crate) fn read_digest(
     path: &[u8],
 ) -> Result<Digest> {
     let shown = owned(path);
-    let fd = open_path(parent, name, &shown)?;
-    let attributes = xattr::list(&fd).map_err(|e| Error::io("list attributes of", &shown, e))?;
+    let failed = |e| Error::io("list attributes of", &shown, e);
+    let (attributes, file) = if stat.is_file() && stat.size > 0 {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let fd =
+            rustix::fs::openat(parent, os(name), flags, Mode::empty()).map_err(|e| Error::io("open", &shown, e))?;
+        (xattr::list_open(&fd).map_err(failed)?, Some(File::from(fd)))
+    } else {
+        (xattr::list(open_path(parent, name, &shown)?).map_err(failed)?, None)
+    };
     let mut hasher = Hasher::new();
     header(&mut hasher, stat, owner, link);
     for (key, value) in attributes.iter().filter(|(key, _)| counts(key)) {
         hasher.update(key);
         hasher.update(value);
     }
-    if stat.is_file() && stat.size > 0 {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let fd =
-            rustix::fs::openat(parent, os(name), flags, Mode::empty()).map_err(|e| Error::io("open", &shown, e))?;
-        let mut file = File::from(fd);
+    if let Some(mut file) = file {
         let mut buffer = vec![0; usize::try_from(stat.size.clamp(1, 256 << 10)).unwrap_or(1)];
         let mut read = 0;
-        loop {
+        while read < stat.size {
             match file.read(&mut buffer).map_err(|e| Error::io("read", &shown, e))? {
                 0 => break,
                 count => {
@@ -194,7 +197,7 @@ pub(crate) fn read_digest(
             }
         }
         let after = stat_fd(&file, &shown)?;
-        if read != stat.size || after.mtime != stat.mtime || after.ino != stat.ino {
+        if (read, after.size) != (stat.size, stat.size) || after.mtime != stat.mtime || after.ino != stat.ino {
             return Err(Error::Changed { path: shown });
         }
     }

@@ -5,11 +5,13 @@
 //! costs no stack, and names are only ever looked up in an open directory.
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
-use crate::copy_entry::{Finish, copy_file, finish, make_node, set_times, xattrs_of};
+use crate::copy_entry::{copy_file, finish, make_node, set_times};
+use crate::copy_files::{Files, Leaf, Queue};
 use crate::file_ops::{MAX_DEPTH, expand, make_dirs, parent_of, remove_all, settle};
 use crate::path::{anchor, anchor_keep_tail, base, bytes, dir, join, os, owned};
 use crate::root::{self, Last, try_stat_at};
@@ -109,6 +111,7 @@ pub fn copy(source: &Source, dest: &Root, options: &Copy) -> Result<()> {
         tree,
         dest,
         options,
+        files: Files { tree, options },
         include: matcher(&options.include)?,
         exclude: matcher(&options.exclude)?,
         inodes: HashMap::new(),
@@ -132,6 +135,7 @@ struct Copier<'a> {
     tree: Option<&'a Tree>,
     dest: &'a Root,
     options: &'a Copy,
+    files: Files<'a>,
     include: Option<PatternMatcher>,
     exclude: Option<PatternMatcher>,
     /// (device, inode) of a source with several links to the first path it was copied to.
@@ -140,23 +144,20 @@ struct Copier<'a> {
 
 /// One directory of the walk.
 struct Level {
-    src: OwnedFd,
+    src: Arc<OwnedFd>,
     /// Path relative to the source; empty at the top.
     relative: Vec<u8>,
     /// Path in the destination, resolved.
     target: Vec<u8>,
     stat: Stat,
     /// Open once it exists in the destination.
-    dst: Option<OwnedFd>,
+    dst: Option<Arc<OwnedFd>>,
     todo: Vec<Vec<u8>>,
     after: After,
     include: MatchInfo,
     exclude: MatchInfo,
     is_top: bool,
 }
-
-/// Name and value.
-type Attribute = (Vec<u8>, Vec<u8>);
 
 /// What is left to do for a directory when its children are there.
 enum After {
@@ -231,6 +232,7 @@ impl Copier<'_> {
     fn copy_tree(&mut self, src: &[u8], stat: &Stat, target: &[u8]) -> Result<()> {
         let parent = self.from.open_dir(&dir(src))?;
         let mut levels: Vec<Level> = Vec::new();
+        let mut queue = Queue::new(self.files);
         let nothing = (MatchInfo::default(), MatchInfo::default());
         if !stat.is_dir() {
             let (dst, name) = self.dest_parent(target)?;
@@ -240,8 +242,11 @@ impl Copier<'_> {
         levels.push(self.enter(top, Vec::new(), target.to_vec(), stat.clone(), true, true, nothing)?);
         while let Some(level) = levels.last_mut() {
             let Some(name) = level.todo.pop() else {
-                let done = levels.pop().expect("the loop's condition");
-                self.leave(done)?;
+                // Its times are set when all that goes into it is there.
+                queue.leave(levels.pop().expect("the loop's condition"));
+                if queue.is_full() {
+                    self.empty(&mut queue)?;
+                }
                 continue;
             };
             let relative = if level.relative.is_empty() { name.clone() } else { join(&level.relative, &name) };
@@ -282,10 +287,22 @@ impl Copier<'_> {
                 self.make_pending(&mut levels)?;
                 let above = levels.last().expect("not empty");
                 let dst = above.dst.as_ref().expect("made just now");
+                if stat.is_file() && stat.links == 1 {
+                    queue.push(Leaf { src: above.src.clone(), dst: dst.clone(), name, target, stat });
+                    if queue.is_full() {
+                        self.empty(&mut queue)?;
+                    }
+                    continue;
+                }
                 self.copy_leaf((above.src.as_fd(), &name), (dst.as_fd(), &name), &target, &stat)?;
             }
         }
-        Ok(())
+        self.empty(&mut queue)
+    }
+
+    /// Copies the files that wait, then gives the directories that were left their times.
+    fn empty(&self, queue: &mut Queue<'_, Level>) -> Result<()> {
+        queue.copy()?.into_iter().try_for_each(|level| self.leave(level))
     }
 
     fn dest_parent(&self, target: &[u8]) -> Result<(OwnedFd, Vec<u8>)> {
@@ -306,6 +323,7 @@ impl Copier<'_> {
     ) -> Result<Level> {
         let mut todo = root::names(&src, &owned(&relative))?;
         todo.reverse();
+        let src = Arc::new(src);
         let mut level =
             Level { src, relative, target, stat, dst: None, todo, after: After::Nothing, include, exclude, is_top };
         if wanted {
@@ -324,7 +342,7 @@ impl Copier<'_> {
     fn make_level(&self, level: &mut Level) -> Result<()> {
         let shown = owned(&level.target);
         if level.target == b"/" {
-            level.dst = Some(self.dest.open_dir(b"/")?);
+            level.dst = Some(Arc::new(self.dest.open_dir(b"/")?));
             level.after = After::Times;
             return Ok(());
         }
@@ -345,20 +363,20 @@ impl Copier<'_> {
                 After::Everything
             }
         };
-        level.dst = Some(root::open_subdir(&parent, &name, &shown)?);
+        level.dst = Some(Arc::new(root::open_subdir(&parent, &name, &shown)?));
         Ok(())
     }
 
     fn leave(&self, level: Level) -> Result<()> {
         let shown = owned(&level.target);
         let Some(dst) = &level.dst else { return Ok(()) };
-        let (atime, mtime) = self.times(&level.stat);
+        let (atime, mtime) = self.files.times(&level.stat);
         match level.after {
             After::Nothing => Ok(()),
             After::Times => set_times(dst.as_fd(), b".", atime, mtime, &shown),
             After::Everything => {
-                let xattrs = self.attributes(level.src.as_fd(), b".", &shown)?;
-                finish(dst.as_fd(), b".", &self.finish(&level.stat, &xattrs), &shown)
+                let xattrs = self.files.attributes(level.src.as_fd(), b".", &shown)?;
+                finish(dst.as_fd(), b".", &self.files.finish(&level.stat, &xattrs), &shown)
             }
         }
     }
@@ -371,76 +389,33 @@ impl Copier<'_> {
         stat: &Stat,
     ) -> Result<()> {
         let shown = owned(target);
-        match try_stat_at(to.0, to.1, &shown)? {
-            None => {}
-            Some(there) if there.is_dir() && !self.options.always_replace => {
-                return Err(Error::DirectoryInTheWay { path: shown });
+        // A file of several names is copied once.
+        let several = (stat.is_file() && stat.links > 1).then_some((stat.dev, stat.ino));
+        let first = several.and_then(|id| self.inodes.get(&id).cloned());
+        if stat.is_file() && first.is_none() {
+            if let Some(id) = several {
+                self.inodes.insert(id, target.to_vec());
             }
-            Some(_) => remove_all(to.0, to.1, &shown)?,
+            return self.files.copy(from, to, stat, &shown);
         }
-        let xattrs = self.attributes(from.0, from.1, &shown)?;
-        match stat.kind {
-            crate::Kind::File => {
-                let several = (stat.links > 1).then_some((stat.dev, stat.ino));
-                let first = several.and_then(|id| self.inodes.get(&id).cloned());
-                match first {
-                    Some(first) => self.link(&first, to, &shown)?,
-                    None => {
-                        copy_file(from, to, &shown)?;
-                        if let Some(id) = several {
-                            self.inodes.insert(id, target.to_vec());
-                        }
-                    }
-                }
-            }
-            crate::Kind::Symlink => {
+        self.files.make_room(to, &shown)?;
+        let xattrs = self.files.attributes(from.0, from.1, &shown)?;
+        match (stat.kind, first) {
+            (crate::Kind::File, Some(first)) => self.link(&first, to, &shown)?,
+            (crate::Kind::Symlink, _) => {
                 let link = root::read_link_at(from.0, from.1, &shown)?;
                 rustix::fs::symlinkat(os(&link), to.0, os(to.1)).map_err(|e| Error::io("create symlink", &shown, e))?;
             }
-            kind => make_node(to.0, to.1, kind, stat.rdev, &shown)?,
+            (kind, _) => make_node(to.0, to.1, kind, stat.rdev, &shown)?,
         }
-        finish(to.0, to.1, &self.finish(stat, &xattrs), &shown)
+        finish(to.0, to.1, &self.files.finish(stat, &xattrs), &shown)
     }
 
     fn link(&self, first: &[u8], to: (BorrowedFd<'_>, &[u8]), shown: &std::path::Path) -> Result<()> {
         let (parent, name) = self.dest_parent(first)?;
         match rustix::fs::linkat(&parent, os(&name), to.0, os(to.1), AtFlags::empty()) {
-            Err(Errno::MLINK) => copy_file((parent.as_fd(), &name), to, shown),
+            Err(Errno::MLINK) => copy_file((parent.as_fd(), &name), to, shown).map(drop),
             other => other.map_err(|e| Error::io("create hard link", shown, e)),
-        }
-    }
-
-    /// None of a context's: what this machine notes on files (labels, where they were downloaded from) is nobody else's business, and
-    /// BuildKit's images have none of it either, file capabilities included.
-    fn attributes(&self, dir: BorrowedFd<'_>, name: &[u8], shown: &std::path::Path) -> Result<Vec<Attribute>> {
-        if self.tree.is_some() { Ok(Vec::new()) } else { xattrs_of(dir, name, shown) }
-    }
-
-    fn times(&self, stat: &Stat) -> (Timestamp, Timestamp) {
-        match self.options.timestamp {
-            Some(at) => (at, at),
-            None => (stat.atime, stat.mtime),
-        }
-    }
-
-    fn finish<'x>(&self, stat: &Stat, xattrs: &'x [(Vec<u8>, Vec<u8>)]) -> Finish<'x> {
-        let (atime, mtime) = self.times(stat);
-        let mode = match &self.options.mode {
-            CopyMode::Keep => stat.mode,
-            CopyMode::Bits(bits) => bits & 0o7777,
-            CopyMode::Change(change) => change.apply(stat.mode, stat.is_dir()),
-        };
-        let owner = match self.tree {
-            Some(tree) => tree.owner(stat),
-            None => stat.owner,
-        };
-        Finish {
-            owner: Some(self.options.owner.unwrap_or(owner)),
-            owners: self.options.owners,
-            mode: (!stat.is_symlink()).then_some(mode),
-            atime,
-            mtime,
-            xattrs,
         }
     }
 }

@@ -317,12 +317,27 @@ pub(crate) fn chown(
     owners: OwnerPolicy,
     shown: &Path,
 ) -> Result<()> {
+    changed_owner(owner, owners, shown, |uid, gid| {
+        rustix::fs::chownat(parent, os(name), Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+    })
+}
+
+/// As [`chown`] for an open file.
+pub(crate) fn chown_open(file: impl AsFd, owner: Option<Owner>, owners: OwnerPolicy, shown: &Path) -> Result<()> {
+    changed_owner(owner, owners, shown, |uid, gid| rustix::fs::fchown(file, Some(uid), Some(gid)))
+}
+
+fn changed_owner(
+    owner: Option<Owner>,
+    owners: OwnerPolicy,
+    shown: &Path,
+    change: impl FnOnce(Uid, Gid) -> std::result::Result<(), Errno>,
+) -> Result<()> {
     let Some(Owner { uid, gid }) = owner else { return Ok(()) };
     if uid == u32::MAX || gid == u32::MAX {
         return Err(Error::io("set owner of", shown, Errno::INVAL));
     }
-    let ids = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
-    match rustix::fs::chownat(parent, os(name), ids.0, ids.1, AtFlags::SYMLINK_NOFOLLOW) {
+    match change(Uid::from_raw(uid), Gid::from_raw(gid)) {
         Err(Errno::INVAL | Errno::PERM) if owners == OwnerPolicy::BestEffort => Ok(()),
         Err(Errno::INVAL) => Err(Error::Unmapped { path: shown.to_path_buf(), uid, gid }),
         other => other.map_err(|e| Error::io("set owner of", shown, e)),

@@ -14,7 +14,7 @@ use rhost_llb::DiffId;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::copy_entry::{Finish, copy_file, finish, make_node, set_times, xattrs_of};
+use crate::copy_entry::{Finish, copy_file, finish, finish_open, make_node, set_times, xattrs_of};
 use crate::file_ops::remove_all;
 use crate::path::{anchor, base, bytes, dir, join, os, owned};
 use crate::root::{self, Last, try_stat_at};
@@ -194,6 +194,7 @@ impl<'a> Extractor<'a> {
                 remove_all(parent.as_fd(), name, &shown)?;
             }
         }
+        let mut file = None;
         match &entry.what {
             What::Skip => return Ok(()),
             What::Node(Kind::Dir, _) => match rustix::fs::mkdirat(&*parent, os(name), Mode::from_raw_mode(0o700)) {
@@ -202,7 +203,7 @@ impl<'a> Extractor<'a> {
                 }
                 Err(error) => return Err(Error::io("create directory", shown, error)),
             },
-            What::Node(Kind::File, _) => write_file(&parent, name, entry, reader)?,
+            What::Node(Kind::File, _) => file = Some(write_file(&parent, name, entry, reader)?),
             What::Node(kind, rdev) => {
                 if self.overlay.is_some() && *kind == Kind::CharDevice && *rdev == (0, 0) {
                     // It would hide a file of a lower layer without being a `.wh.` entry: what overlayfs calls a whiteout.
@@ -238,7 +239,10 @@ impl<'a> Extractor<'a> {
             mtime: entry.mtime,
             xattrs: &xattrs,
         };
-        finish(parent.as_fd(), name, &values, &shown)
+        match file {
+            Some(file) => finish_open(&file, &values, &shown),
+            None => finish(parent.as_fd(), name, &values, &shown),
+        }
     }
 
     /// The entry for the root of a layer carries its metadata; an archive's is nobody's business.
@@ -302,7 +306,7 @@ impl<'a> Extractor<'a> {
             match rustix::fs::linkat(&fd, os(&from), parent, os(name), AtFlags::empty()) {
                 Ok(()) => return Ok(()),
                 Err(Errno::NOENT) => {}
-                Err(Errno::MLINK) => return copy_file((fd.as_fd(), &from), (parent.as_fd(), name), &shown),
+                Err(Errno::MLINK) => return copy_file((fd.as_fd(), &from), (parent.as_fd(), name), &shown).map(drop),
                 Err(error) => return Err(Error::io("create hard link", shown, error)),
             }
         }
@@ -421,7 +425,7 @@ fn name_entry(path: &[u8], error: Error) -> Error {
     }
 }
 
-fn write_file<R: Read>(parent: &OwnedFd, name: &[u8], entry: &TarEntry, reader: &mut TarReader<R>) -> Result<()> {
+fn write_file<R: Read>(parent: &OwnedFd, name: &[u8], entry: &TarEntry, reader: &mut TarReader<R>) -> Result<File> {
     let shown = owned(name);
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = rustix::fs::openat(parent, os(name), flags, Mode::from_raw_mode(0o600))
@@ -432,7 +436,7 @@ fn write_file<R: Read>(parent: &OwnedFd, name: &[u8], entry: &TarEntry, reader: 
         loop {
             let chunk = reader.chunk()?;
             if chunk.is_empty() {
-                return Ok(());
+                return Ok(file);
             }
             file.write_all(chunk).map_err(failed)?;
         }
@@ -460,5 +464,5 @@ fn write_file<R: Read>(parent: &OwnedFd, name: &[u8], entry: &TarEntry, reader: 
             left -= count as u64;
         }
     }
-    Ok(())
+    Ok(file)
 }

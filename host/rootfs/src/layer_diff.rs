@@ -10,7 +10,6 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rhost_llb::{DiffId, Hasher};
 use rustix::fs::{Mode, OFlags};
 
 use crate::copy_entry::open_path;
@@ -30,8 +29,6 @@ pub struct LayerOptions {
 /// A layer that was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerInfo {
-    /// Digest of the bytes written.
-    pub diff_id: DiffId,
     /// Bytes written.
     pub size: u64,
     /// Entries written; 0 means an empty layer.
@@ -54,7 +51,7 @@ pub enum Below<'a> {
 /// # Errors
 /// A file cannot be read or changes while it is read, or `out` fails.
 pub fn write_layer(upper: &Root, below: Below<'_>, out: impl Write, options: &LayerOptions) -> Result<LayerInfo> {
-    let mut layer = Layer { out, hasher: Hasher::new(), size: 0, entries: 0, links: HashMap::new(), options };
+    let mut layer = Layer { out, size: 0, entries: 0, links: HashMap::new(), buffer: Vec::new(), options };
     let base = match below {
         Below::Unknown => Base::Unknown,
         Below::Nothing => Base::Absent,
@@ -76,7 +73,7 @@ pub fn write_layer(upper: &Root, below: Below<'_>, out: impl Write, options: &La
     }
     layer.write(&[0; 1024])?;
     layer.out.flush().map_err(|source| Error::Sink { source })?;
-    Ok(LayerInfo { diff_id: DiffId(layer.hasher.finish()), size: layer.size, entries: layer.entries })
+    Ok(LayerInfo { size: layer.size, entries: layer.entries })
 }
 
 /// The same directory in the layers below.
@@ -134,7 +131,19 @@ struct Attributes {
 
 /// What of a file's attributes goes into a layer: not what belongs to this machine (labels, ACL caches, overlayfs's marks).
 fn attributes(fd: BorrowedFd<'_>, shown: &std::path::Path) -> Result<Attributes> {
-    let all = xattr::list(fd).map_err(|e| Error::io("list attributes of", shown, e))?;
+    attributes_among(xattr::list(fd), shown)
+}
+
+/// As [`attributes`] for a descriptor that is open for reading.
+fn attributes_of_open(fd: impl AsFd, shown: &std::path::Path) -> Result<Attributes> {
+    attributes_among(xattr::list_open(fd), shown)
+}
+
+fn attributes_among(
+    all: std::result::Result<Vec<Attribute>, rustix::io::Errno>,
+    shown: &std::path::Path,
+) -> Result<Attributes> {
+    let all = all.map_err(|e| Error::io("list attributes of", shown, e))?;
     let opaque = all.iter().any(|(k, v)| xattr::is_overlay(k) && k.ends_with(b".overlay.opaque") && v == b"y");
     let keep = |key: &[u8]| key == b"security.capability" || (key.starts_with(b"user.") && !xattr::is_overlay(key));
     Ok(Attributes { kept: all.into_iter().filter(|(k, _)| keep(k)).collect(), opaque })
@@ -142,17 +151,17 @@ fn attributes(fd: BorrowedFd<'_>, shown: &std::path::Path) -> Result<Attributes>
 
 struct Layer<'a, W> {
     out: W,
-    hasher: Hasher,
     size: u64,
     entries: u64,
     links: HashMap<(u64, u64), Vec<u8>>,
+    /// Bytes of a file on their way.
+    buffer: Vec<u8>,
     options: &'a LayerOptions,
 }
 
 impl<W: Write> Layer<'_, W> {
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.out.write_all(bytes).map_err(|source| Error::Sink { source })?;
-        self.hasher.update(bytes);
         self.size += bytes.len() as u64;
         Ok(())
     }
@@ -182,8 +191,14 @@ impl<W: Write> Layer<'_, W> {
         if stat.kind == Kind::Socket {
             return Ok(None);
         }
-        let fd = open_path(level.fd.as_fd(), name, &shown)?;
-        let xattrs = attributes(fd.as_fd(), &shown)?.kept;
+        // A file is opened once, for its attributes and its bytes.
+        let (file, xattrs) = if stat.is_file() {
+            let file = open_file(level.fd.as_fd(), name, &shown)?;
+            let found = attributes_of_open(&file, &shown)?;
+            (Some(file), found.kept)
+        } else {
+            (None, attributes(open_path(level.fd.as_fd(), name, &shown)?.as_fd(), &shown)?.kept)
+        };
         if let (Some(below), Base::Dir(base)) = (&below, &level.base) {
             if is_same((level.fd.as_fd(), &stat, &xattrs), (base.as_fd(), below), name, &shown)? {
                 return Ok(None);
@@ -191,7 +206,7 @@ impl<W: Write> Layer<'_, W> {
         }
         self.parents(levels)?;
         let Some(level) = levels.last() else { return Ok(None) };
-        self.leaf(level.fd.as_fd(), name, &path, &stat, &xattrs).map(|()| None)
+        self.leaf((level.fd.as_fd(), file), name, &path, &stat, &xattrs).map(|()| None)
     }
 
     fn directory(
@@ -267,7 +282,14 @@ impl<W: Write> Layer<'_, W> {
         self.write(&header.bytes())
     }
 
-    fn leaf(&mut self, dir: BorrowedFd<'_>, name: &[u8], path: &[u8], stat: &Stat, xattrs: &[Attribute]) -> Result<()> {
+    fn leaf(
+        &mut self,
+        (dir, file): (BorrowedFd<'_>, Option<File>),
+        name: &[u8],
+        path: &[u8],
+        stat: &Stat,
+        xattrs: &[Attribute],
+    ) -> Result<()> {
         if stat.links > 1 {
             let id = (stat.dev, stat.ino);
             if let Some(first) = self.links.get(&id).cloned() {
@@ -275,23 +297,28 @@ impl<W: Write> Layer<'_, W> {
             }
             self.links.insert(id, path.to_vec());
         }
+        if let Some(file) = file {
+            return self.file(file, path, stat, xattrs);
+        }
         match stat.kind {
-            Kind::File => self.file(dir, name, path, stat, xattrs),
             Kind::Symlink => {
                 let target = root::read_link_at(dir, name, &owned(path))?;
                 self.header(path, Flag::Symlink, stat, 0, &target, xattrs)
             }
             Kind::CharDevice => self.header(path, Flag::Char, stat, 0, b"", xattrs),
             Kind::BlockDevice => self.header(path, Flag::Block, stat, 0, b"", xattrs),
-            Kind::Fifo | Kind::Socket | Kind::Dir => self.header(path, Flag::Fifo, stat, 0, b"", xattrs),
+            Kind::File | Kind::Fifo | Kind::Socket | Kind::Dir => self.header(path, Flag::Fifo, stat, 0, b"", xattrs),
         }
     }
 
-    fn file(&mut self, dir: BorrowedFd<'_>, name: &[u8], path: &[u8], stat: &Stat, xattrs: &[Attribute]) -> Result<()> {
+    fn file(&mut self, mut file: File, path: &[u8], stat: &Stat, xattrs: &[Attribute]) -> Result<()> {
         let shown = owned(path);
         self.header(path, Flag::File, stat, stat.size, b"", xattrs)?;
-        let mut file = open_file(dir, name, &shown)?;
-        let mut buffer = vec![0; usize::try_from(stat.size.clamp(1, 256 << 10)).unwrap_or(1)];
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let most = usize::try_from(stat.size.min(256 << 10)).unwrap_or(0);
+        if buffer.len() < most {
+            buffer.resize(most, 0);
+        }
         let mut left = stat.size;
         while left > 0 {
             let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
@@ -302,7 +329,9 @@ impl<W: Write> Layer<'_, W> {
             self.write(&buffer[..count])?;
             left -= count as u64;
         }
-        if stat_fd(&file, &shown)?.size != stat.size {
+        self.buffer = buffer;
+        let after = stat_fd(&file, &shown)?;
+        if (after.size, after.ino) != (stat.size, stat.ino) {
             return Err(Error::Changed { path: shown });
         }
         let padding = usize::try_from(stat.size.next_multiple_of(512) - stat.size).unwrap_or(0);

@@ -9,6 +9,7 @@ mod archive;
 mod content_hash;
 mod copy;
 mod copy_entry;
+mod copy_files;
 mod decompress;
 mod error;
 mod file_ops;

@@ -25,7 +25,6 @@ fn apply(tar: &[u8], root: &Root, lowers: &[Root]) -> Applied {
 fn write(root: &Root) -> Vec<u8> {
     let mut tar = Vec::new();
     let info = write_layer(root, Below::Unknown, &mut tar, &LayerOptions::default()).unwrap();
-    assert_eq!(info.diff_id, DiffId(Digest::of(&tar)));
     assert_eq!(info.size, tar.len() as u64);
     tar
 }
