@@ -24,7 +24,8 @@ enum Reached<'a> {
 
 /// All attributes of what `fd` (may be `O_PATH`) is open on, sorted by name. File systems without attributes answer none.
 pub(crate) fn list(fd: impl AsFd) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
-    list_of(&Reached::Named(proc_path(fd)))
+    // The descriptor must stay open while it is called by its name.
+    list_of(&Reached::Named(proc_path(&fd)))
 }
 
 /// As [`list`] for a descriptor that is open for reading or writing.
