@@ -84,6 +84,7 @@ pub(crate) fn solve(error: SolveError) -> BuildError {
     let SolveError::Op { vertex, error } = error else { return BuildError::new(Kind::Build, error) };
     let message = error.to_string();
     let mut found = match error.0.downcast_ref::<OpFailure>() {
+        Some(OpFailure::Nested(inner)) => (**inner).clone(),
         Some(failure) if is_no_space(failure) => BuildError::new(Kind::Store, message).hint(MAKE_ROOM),
         Some(OpFailure::Registry(error)) => registry(error, message, Kind::Network),
         Some(OpFailure::Store(_) | OpFailure::Overlay(_)) => BuildError::new(Kind::Store, message),

@@ -23,6 +23,7 @@ use crate::frontends::{FrontendSource, choose};
 use crate::images::Images;
 use crate::layers::Layers;
 use crate::once::Once;
+use crate::ops::Nests;
 use crate::request::{BuildFile, BuildRequest, GraphRequest, NamedContext, NoCache};
 use crate::session::Session;
 use crate::shared::Shared;
@@ -313,13 +314,15 @@ impl Engine {
             owners,
             vertices: Mutex::default(),
         });
-        let session = Arc::new(Session {
+        let session = Arc::new_cyclic(|me| Session {
             solver: Solver::among_others(cache(store, layers), once, jobs, teller(&shared)),
             shared: shared.clone(),
             pull: request.pull,
             findings: Mutex::default(),
             failures: Mutex::default(),
             begun_anew: Mutex::default(),
+            nests: Nests::default(),
+            me: me.clone(),
         });
         let chosen = choose(&request.frontend, &request.build_args, &file, &text);
         let title = format!("[internal] load frontend {}", chosen.source);

@@ -8,8 +8,8 @@ use oci_spec::image::Descriptor;
 use rhost_export::{
     AssembleOptions, Assembled, BlobSink, BlobSource, BlobWriter, BuiltImage, Compressor, ImageName, ImageOutput,
     LayerBlob, LayerKind, LayerMeta, LayerSource, LocalOutput, Output, OutputError, PlatformTree, PushBy, Stop,
-    assemble, export_local, export_tar, image_id, metadata_json, write_docker_tar, write_oci_dir, write_oci_tar,
-    write_to,
+    assemble, default_config, export_local, export_tar, image_id, metadata_json, write_docker_tar, write_oci_dir,
+    write_oci_tar, write_to,
 };
 use rhost_frontend::Target;
 use rhost_llb::{BlobDigest, Digest};
@@ -293,7 +293,10 @@ impl Exporter {
         let mut images = Vec::new();
         for result in results {
             let (layers, layer_metas) = self.layers(shared, result, output, compressor)?;
-            let config = if result.target.config.is_empty() { b"{}".to_vec() } else { result.target.config.clone() };
+            let mut config = result.target.config.clone();
+            if config.is_empty() {
+                config = default_config(&result.target.platform);
+            }
             images.push(BuiltImage {
                 platform: result.target.platform.clone(),
                 config,

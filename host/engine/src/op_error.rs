@@ -71,6 +71,15 @@ pub enum OpFailure {
     /// Sensible, but rhost does not do it yet.
     #[error("{0} is not supported yet")]
     NotYet(String),
+    /// A build inside the build failed.
+    #[error("{}", .0.message)]
+    Nested(Box<crate::error::BuildError>),
+    /// A build inside the build that says not what to build.
+    #[error("it has no input `{input}`, which would hold the definition to build")]
+    NoDefinition {
+        /// The name of the input.
+        input: &'static str,
+    },
     /// A step wants a permission that the build was not granted.
     #[error("the step wants {0}, which this build is not allowed")]
     NotAllowed(Entitlement),

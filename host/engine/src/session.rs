@@ -1,6 +1,6 @@
 //! `Session`: what one build lends to its frontend, behind the frontend's port. Everything a guest names is checked here.
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
 use rhost_frontend::{
@@ -16,7 +16,7 @@ use crate::error::{BuildError, Kind, Place};
 use crate::event::{Event, Finding};
 use crate::images::Freshness;
 use crate::op_error::{OpFailure, blocking};
-use crate::ops;
+use crate::ops::{self, Nest, Nests};
 use crate::shared::{Shared, VertexInfo};
 use crate::value::Value;
 
@@ -34,6 +34,10 @@ pub struct Session {
     pub failures: Mutex<Vec<BuildError>>,
     /// Ids of cache mounts that this build has emptied for steps that are not to use the cache.
     pub begun_anew: Mutex<HashSet<String>>,
+    /// Builds inside this build.
+    pub nests: Nests,
+    /// Itself, for those builds.
+    pub me: Weak<Session>,
 }
 
 impl Session {
@@ -42,8 +46,22 @@ impl Session {
     /// # Errors
     /// A definition that is not valid, or asks for what rhost cannot do, with its place in the build file.
     pub fn load(&self, definition: &Definition) -> Result<(Arc<LlbGraph>, Graph<Value>, Edge), BuildError> {
-        let wrong =
-            |error: &dyn std::fmt::Display| BuildError::new(Kind::Frontend, format!("the frontend's graph: {error}"));
+        let nest = Nest { session: self.me.clone(), depth: 0 };
+        self.load_as(definition, "the frontend's graph", Kind::Frontend, nest)
+    }
+
+    /// As [`Session::load`] for a graph in `nest`. One that is not valid is `what` to people, and of `kind`.
+    ///
+    /// # Errors
+    /// As [`Session::load`].
+    pub fn load_as(
+        &self,
+        definition: &Definition,
+        what: &str,
+        kind: Kind,
+        nest: Nest,
+    ) -> Result<(Arc<LlbGraph>, Graph<Value>, Edge), BuildError> {
+        let wrong = |error: &dyn std::fmt::Display| BuildError::new(kind, format!("{what}: {error}"));
         let graph = LlbGraph::load(definition, &Limits::HOSTILE).map_err(|error| wrong(&error))?;
         {
             let mut known = self.shared.vertices.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,7 +73,7 @@ impl Session {
                 known.insert(vertex.digest, info);
             }
         }
-        let vertices = ops::graph(&self.shared, &graph).map_err(|error| self.placed(&graph, error))?;
+        let vertices = ops::graph(&self.shared, &graph, &nest).map_err(|error| self.placed(&graph, error))?;
         self.begin_anew(&graph)?;
         let solvable = Graph::new(vertices).map_err(|error| wrong(&error))?;
         let target = Edge { vertex: graph.head().vertex, output: graph.head().output as usize };
@@ -78,6 +96,10 @@ impl Session {
     /// `error` with the place of its vertex in the build file; of one that has none, as the download of an ADD, the place of what
     /// wants it.
     pub fn placed(&self, graph: &LlbGraph, mut error: BuildError) -> BuildError {
+        if error.place.is_some() {
+            // In the text of a build inside this one, which is nearer.
+            return error;
+        }
         let mut vertex = error.vertex.and_then(|digest| graph.get(digest));
         while let Some(found) = vertex.filter(|vertex| vertex.locations.is_empty()) {
             vertex = graph.vertices().iter().find(|user| user.inputs.iter().any(|edge| edge.vertex == found.digest));

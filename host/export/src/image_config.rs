@@ -37,6 +37,23 @@ struct History {
     empty_layer: bool,
 }
 
+/// The config of an image for `platform` whose maker said nothing of it, as BuildKit's exporter has it.
+pub fn default_config(platform: &Platform) -> Vec<u8> {
+    const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let mut config = serde_json::json!({
+        "architecture": platform.architecture,
+        "os": platform.os,
+        "config": {"WorkingDir": "/"},
+    });
+    if platform.os != "windows" {
+        config["config"]["Env"] = serde_json::json!([PATH]);
+    }
+    if !platform.variant.is_empty() {
+        config["variant"] = platform.variant.as_str().into();
+    }
+    config.to_string().into_bytes()
+}
+
 /// Completes `config`, the frontend's image config, to the bytes of the config blob.
 ///
 /// `layers` has an entry for each of `diff_ids`. The first `base_history` history entries are the base image's: `epoch`

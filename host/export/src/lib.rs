@@ -37,7 +37,7 @@ pub use blobs::{BlobSink, BlobSource, BlobWriter, DirBlobs, MemoryBlobs};
 pub use compression::{Compression, LayerKind, MediaTypes};
 pub use destination::{Destination, write_file, write_to};
 pub use error::ExportError;
-pub use image_config::{LayerMeta, finish_config};
+pub use image_config::{LayerMeta, default_config, finish_config};
 pub use image_name::{ImageName, ImageNameError};
 pub use layer::{Compressor, LayerBlob, LayerSource, Stop, TarProducer};
 pub use local_exporter::{LocalExport, export_local};

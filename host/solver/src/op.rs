@@ -58,6 +58,12 @@ pub trait Op<T>: Send + Sync {
         true
     }
 
+    /// Whether [`Op::run`] waits for other vertices of the same solver, as a build inside a build does. Such a run has no turn, and nobody who has
+    /// the same key joins it: a holder must wait for nothing but its own operation, and a vertex that it waits for could have its key.
+    fn waits_for_vertices(&self) -> bool {
+        false
+    }
+
     /// How it enters cache keys. May do I/O (an image's name is resolved here).
     async fn cache_map(&self) -> Result<CacheMap, OpError>;
 

@@ -390,6 +390,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             return Ok(outputs.into());
         }
         let inputs = self.inputs(node).await?;
+        if node.op.waits_for_vertices() {
+            return self.run(node, &keys, inputs).await;
+        }
         let recorded = keys.ways[0][0];
         let name = if recorded.volatile { node.digest.0 } else { recorded.id };
         let name = if node.ignore_cache { Digest::of(format!("{name}-ignorecache")) } else { name };
@@ -437,7 +440,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     async fn run(&self, node: &Node<T>, keys: &Keys, inputs: Vec<T>) -> Outputs<T> {
         let key = keys.ways[0][0];
         // What is made anew on purpose, or means nothing to others, is nobody else's business.
-        let shared = !key.volatile && !node.ignore_cache && !keys.forced;
+        let shared = !key.volatile && !node.ignore_cache && !keys.forced && !node.op.waits_for_vertices();
         let (mut place, mut turn, mut told) = (self.place(node).await, None, false);
         while shared {
             turn = self.turns.take(node.digest, key.id);

@@ -10,6 +10,7 @@ mod docs;
 mod graph;
 mod images;
 mod mounts;
+mod nested;
 mod platforms;
 mod push;
 mod registries;

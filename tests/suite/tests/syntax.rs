@@ -1,6 +1,6 @@
 //! `# syntax=REF`: frontends that other tools pushed to a real registry, run by the binary. And guests that are hostile, or no guests.
 #[path = "../../../host/frontend/tests/all/guests.rs"]
-mod guests;
+pub mod guests;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
 //! The operations of LLB over the store, the executor and the registries: one module for each kind.
+mod build;
 mod diff;
 mod exec;
 mod file;
@@ -20,15 +21,17 @@ use crate::op_error::{OpFailure, blocking};
 use crate::shared::Shared;
 use crate::value::Value;
 
-/// The solver's graph for `graph`. What rhost cannot do is refused here, before anything runs.
+pub use build::{Nest, Nests};
+
+/// The solver's graph for `graph`, which lies in `nest`. What rhost cannot do is refused here, before anything runs.
 ///
 /// # Errors
 /// An operation that is not supported yet, with its vertex.
-pub fn graph(shared: &Arc<Shared>, graph: &LlbGraph) -> Result<Vec<Vertex<Value>>, BuildError> {
-    graph.vertices().iter().map(|vertex| convert(shared, vertex)).collect()
+pub fn graph(shared: &Arc<Shared>, graph: &LlbGraph, nest: &Nest) -> Result<Vec<Vertex<Value>>, BuildError> {
+    graph.vertices().iter().map(|vertex| convert(shared, vertex, nest)).collect()
 }
 
-fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>) -> Result<Vertex<Value>, BuildError> {
+fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>, nest: &Nest) -> Result<Vertex<Value>, BuildError> {
     let refuse = |failure: OpFailure| {
         let mut error = BuildError::new(Kind::Request, format!("{}: {failure}", vertex.name));
         error.vertex = Some(vertex.digest);
@@ -57,7 +60,7 @@ fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>) -> Result<Vertex<Value
             }
             _ => return Err(refuse(OpFailure::NotYet(format!("the source `{}`", source.identifier)))),
         },
-        other => return Err(refuse(OpFailure::NotYet(format!("the operation `{}`", other.name())))),
+        OpKind::Build(op) => Arc::new(build::BuildStep::new(shared, inner.clone(), op, nest.clone()).map_err(refuse)?),
     };
     let inputs = vertex.inputs.iter().map(|edge| Edge { vertex: edge.vertex, output: edge.output as usize }).collect();
     Ok(Vertex { digest: vertex.digest, op, inputs, ignore_cache: vertex.metadata.ignore_cache })

@@ -64,7 +64,7 @@ fn room() -> Option<Room> {
 impl Room {
     fn solve(&self, definition: &Definition, output: usize) -> Value {
         let graph = LlbGraph::load(definition, &Limits::HOSTILE).unwrap();
-        let solvable = Graph::new(super::graph(&self.shared, &graph).unwrap()).unwrap();
+        let solvable = Graph::new(super::graph(&self.shared, &graph, &super::Nest::default()).unwrap()).unwrap();
         let edge = Edge { vertex: graph.head().vertex, output };
         self.runtime.block_on(self.solver.solve(&solvable, &[edge])).unwrap().remove(0)
     }
