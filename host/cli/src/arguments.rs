@@ -3,23 +3,59 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::manual;
+
+/// Heading of the options that every command has.
+const COMMON: &str = "Options of every command";
+/// Headings of `rhost build`.
+const WHAT: &str = "What is built";
+const HOW: &str = "How steps run";
+const LENT: &str = "What steps may use";
+const WHERE: &str = "Where the result goes";
+const SHOWN: &str = "What is shown";
+const ASKED: &str = "Asking instead of building";
+
+/// What `--jobs` takes.
+fn jobs(text: &str) -> Result<std::num::NonZeroUsize, String> {
+    text.parse().map_err(|_| "wanted a number, 1 or more".to_owned())
+}
+
+impl Arguments {
+    /// The command line of this process. Where it is wrong this ends the process with the code 2, where it asks for help with 0.
+    pub fn of_process() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            let wanted = error.get(clap::error::ContextKind::InvalidArg).map(ToString::to_string).unwrap_or_default();
+            if error.kind() == clap::error::ErrorKind::MissingRequiredArgument && wanted.contains("<CONTEXT>") {
+                eprintln!("{}", manual::NO_CONTEXT);
+                std::process::exit(2);
+            }
+            error.exit()
+        })
+    }
+}
+
 /// Build container images: no daemon, no root, build languages as sandboxed WASM frontends.
 ///
 /// Exit codes: 0 done; 1 the build failed; 2 the command line is wrong; 3 the build file is wrong; 4 a frontend failed
 /// or was stopped; 5 a registry or the network failed; 6 the store or the disk failed; 130 interrupted (Ctrl-C), 143 terminated.
 #[derive(Debug, Parser)]
-#[command(name = "rhost", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    name = "rhost",
+    version,
+    max_term_width = 110,
+    after_help = "`rhost COMMAND --help` has every option of a command, with examples."
+)]
 pub struct Arguments {
     /// Directory that holds rhost's state: blobs, snapshots, cache records, image names.
     ///
     /// Default: `rhost` in the XDG data directory (`$XDG_DATA_HOME`, else `~/.local/share`).
-    #[arg(long, global = true, env = "RHOST_ROOT", value_name = "DIR")]
+    #[arg(long, global = true, env = "RHOST_ROOT", hide_env_values = true, value_name = "DIR", help_heading = COMMON, display_order = 900)]
     pub root: Option<PathBuf>,
 
     /// Configuration file (TOML; registry tables as in buildkitd.toml).
     ///
     /// Default: `rhost/rhost.toml` in the XDG configuration directory, if it is there.
-    #[arg(long, global = true, env = "RHOST_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "RHOST_CONFIG", hide_env_values = true, value_name = "FILE", help_heading = COMMON, display_order = 901)]
     pub config: Option<PathBuf>,
 
     /// What to do.
@@ -31,14 +67,28 @@ pub struct Arguments {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build an image from a build file and a context directory.
+    ///
+    /// The build file is CONTEXT/Dockerfile unless `-f` names another. Its `# syntax=` line chooses the language; without one it is a
+    /// Dockerfile. The image is kept in rhost's own store, under the names of `-t`, unless `-o` says otherwise.
+    #[command(override_usage = "rhost build [OPTIONS] CONTEXT", after_long_help = manual::BUILD)]
     Build(Box<BuildArguments>),
     /// List the images in rhost's own store.
+    ///
+    /// Name, digest of the manifest or index, and when the name was last given.
     Images(ImagesArguments),
     /// Write an image of the store as a docker or OCI archive.
+    ///
+    /// The archive holds the image as it is in the store, byte for byte.
+    #[command(after_long_help = manual::SAVE)]
     Save(SaveArguments),
     /// Give an image of the store one more name.
+    ///
+    /// A name that another image has is taken from it. Prints the full names.
+    #[command(after_long_help = manual::TAG)]
     Tag(TagArguments),
     /// Remove image names from the store.
+    ///
+    /// What nothing needs any more goes with `rhost prune`, or by itself when the store grows too large.
     Rmi(RmiArguments),
     /// Pull an image from a registry into the store.
     ///
@@ -48,13 +98,18 @@ pub enum Command {
     ///
     /// Only what the repository lacks is sent; what another repository of the same registry is known to have is mounted from there. Prints the
     /// name with its digest.
+    #[command(after_long_help = manual::PUSH)]
     Push(PushArguments),
     /// Show what the store holds and how much of the disk it takes.
+    ///
+    /// One line for each record: results of steps, blobs, compiled frontends, cache mounts.
+    #[command(after_long_help = manual::DU)]
     Du(DuArguments),
     /// Remove what no build uses and no name keeps from the store.
     ///
     /// Without a limit or a duration everything that is not in use goes; with them, what was not used for longest first. Images that
     /// have a name stay (`rhost rmi` removes names), and so does what a running build needs.
+    #[command(after_long_help = manual::PRUNE)]
     Prune(PruneArguments),
     /// Look at frontends, and ship them to registries.
     Frontend {
@@ -85,6 +140,7 @@ pub enum FrontendCommand {
     ///
     /// The artifact has the CNCF Wasm OCI layout, which `wkg oci pull` reads too; where a registry refuses that layout's config, a plain OCI
     /// image config stands in its place. Prints the name with its digest.
+    #[command(after_long_help = manual::FRONTEND_PUSH)]
     Push(PushFrontendArguments),
 }
 
@@ -172,49 +228,49 @@ pub enum Progress {
 #[derive(Debug, Args)]
 pub struct FrontendArguments {
     /// Build file, relative to the working directory; `-` reads it from stdin [default: CONTEXT/Dockerfile].
-    #[arg(short = 'f', long, value_name = "FILE")]
+    #[arg(short = 'f', long, value_name = "FILE", help_heading = WHAT)]
     pub file: Option<PathBuf>,
     /// Stage to build [default: the last].
-    #[arg(long, value_name = "STAGE")]
+    #[arg(long, value_name = "STAGE", help_heading = WHAT)]
     pub target: Option<String>,
     /// Set a build-time variable; without `=VALUE` its value comes from the environment.
-    #[arg(long, value_name = "NAME[=VALUE]")]
+    #[arg(long, value_name = "NAME[=VALUE]", help_heading = WHAT)]
     pub build_arg: Vec<String>,
     /// Set a label of the image.
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", help_heading = WHAT)]
     pub label: Vec<String>,
     /// Platform to build for, as in `linux/arm64`; several, by comma or repetition, make an index.
-    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',', help_heading = WHAT)]
     pub platform: Vec<String>,
     /// A further context by name: a directory, `docker-image://REF` or `oci-layout://DIR[:TAG|@DIGEST]`.
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", help_heading = WHAT)]
     pub build_context: Vec<String>,
     /// Frontend to use in place of the one that `# syntax=` names: a component file (`./x.wasm`) or an image reference.
-    #[arg(long, value_name = "REF|FILE")]
+    #[arg(long, value_name = "REF|FILE", help_heading = WHAT)]
     pub frontend: Option<String>,
     /// Network of RUN steps. `host` also allows `network.host`.
-    #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "none", "host"])]
+    #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "none", "host"], help_heading = HOW)]
     pub network: String,
     /// Run every step anew.
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     pub no_cache: bool,
     /// Ask registries for the newest image even where the store has one by that name.
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     pub pull: bool,
     /// Run only the steps of these stages anew.
-    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = HOW)]
     pub no_cache_filter: Vec<String>,
     /// Add a line to /etc/hosts of RUN steps.
-    #[arg(long, value_name = "HOST:IP")]
+    #[arg(long, value_name = "HOST:IP", help_heading = HOW)]
     pub add_host: Vec<String>,
     /// Limit of the processes of RUN steps, as in `nofile=1024:2048`.
-    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    #[arg(long, value_name = "NAME=SOFT[:HARD]", help_heading = HOW)]
     pub ulimit: Vec<String>,
     /// Size of /dev/shm of RUN steps, as in `64m`.
-    #[arg(long, value_name = "SIZE")]
+    #[arg(long, value_name = "SIZE", help_heading = HOW)]
     pub shm_size: Option<String>,
     /// Parent control group of RUN steps.
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", help_heading = HOW)]
     pub cgroup_parent: Option<String>,
 }
 
@@ -225,56 +281,56 @@ pub struct BuildArguments {
     #[arg(value_name = "CONTEXT")]
     pub context: PathBuf,
     /// Name of the image, as in `app:1` or `registry.example/team/app:1`.
-    #[arg(short = 't', long, value_name = "NAME")]
+    #[arg(short = 't', long, value_name = "NAME", help_heading = WHERE)]
     pub tag: Vec<String>,
     #[command(flatten)]
     pub frontend: FrontendArguments,
     /// Lend a secret to steps that mount it: `id=ID[,src=FILE|,env=VARIABLE][,type=file|env]`.
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC", help_heading = LENT)]
     pub secret: Vec<String>,
     /// Lend an ssh agent, or keys that rhost serves itself, to steps that mount it: `default` (the agent of SSH_AUTH_SOCK) or
     /// `ID=SOCKET` or `ID=KEY[,KEY]`.
-    #[arg(long, value_name = "SPEC")]
+    #[arg(long, value_name = "SPEC", help_heading = LENT)]
     pub ssh: Vec<String>,
     /// Allow what steps may not do by themselves: `network.host` (`RUN --network=host`), `security.insecure` (`RUN
     /// --security=insecure`).
-    #[arg(long, value_name = "ENTITLEMENT")]
+    #[arg(long, value_name = "ENTITLEMENT", help_heading = LENT)]
     pub allow: Vec<String>,
     /// Where the result goes: `type=image|registry|oci|docker|local|tar[,dest=PATH][,name=NAME]…`; a bare PATH is `type=local`,
     /// `-` is `type=tar` on stdout [default: type=image, rhost's own store].
-    #[arg(short = 'o', long, value_name = "SPEC")]
+    #[arg(short = 'o', long, value_name = "SPEC", help_heading = WHERE)]
     pub output: Vec<String>,
     /// Push the image to the registries of its names: `push=true` for an image output, or one more output `type=image,push=true`.
-    #[arg(long)]
+    #[arg(long, help_heading = WHERE)]
     pub push: bool,
     /// Keep the image in rhost's own store beside other outputs: one more output `type=image`. There is no daemon to load it into; for
     /// docker's, write `-o type=docker,dest=- … | docker load`.
-    #[arg(long)]
+    #[arg(long, help_heading = WHERE)]
     pub load: bool,
     /// How to show progress (on stderr).
-    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env_values = true, help_heading = SHOWN)]
     pub progress: Progress,
     /// Print only the image's digest; the same as `--progress quiet`.
-    #[arg(short, long)]
+    #[arg(short, long, help_heading = SHOWN)]
     pub quiet: bool,
     /// Write the image's digest to FILE.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = WHERE)]
     pub iidfile: Option<PathBuf>,
     /// Write the build's result metadata (JSON) to FILE.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = WHERE)]
     pub metadata_file: Option<PathBuf>,
     /// Say which frontend would read the build file, and why; build nothing.
-    #[arg(long)]
+    #[arg(long, help_heading = ASKED)]
     pub print_frontend: bool,
     /// Ask about the build file instead of building: `check` (its findings), `outline` (the arguments and secrets of a target),
     /// `targets`, `convertllb` (the graph); with `,format=json` for programs, `,ignorestatus=true` to exit with 0 all the same.
-    #[arg(long, value_name = "METHOD[,OPTION]", default_value = "build")]
+    #[arg(long, value_name = "METHOD[,OPTION]", default_value = "build", help_heading = ASKED)]
     pub call: String,
     /// The same as `--call check`.
-    #[arg(long)]
+    #[arg(long, help_heading = ASKED)]
     pub check: bool,
     /// Steps that run at once [default: four for each processor, at least 32].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = jobs, help_heading = HOW)]
     pub jobs: Option<std::num::NonZeroUsize>,
 }
 
@@ -325,7 +381,7 @@ pub struct PullArguments {
     #[arg(long)]
     pub all_platforms: bool,
     /// How to show progress (on stderr).
-    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env_values = true)]
     pub progress: Progress,
 }
 
@@ -338,7 +394,7 @@ pub struct PushArguments {
     #[arg(value_name = "DESTINATION")]
     pub destination: Option<String>,
     /// How to show progress (on stderr).
-    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS")]
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env_values = true)]
     pub progress: Progress,
 }
 

@@ -50,7 +50,7 @@ pub fn settings(arguments: &Arguments) -> Result<Settings, BuildError> {
     match std::fs::read_to_string(&path) {
         Ok(text) => Settings::parse(&text).map_err(|error| wrong(&error)),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked => Ok(Settings::default()),
-        Err(error) => Err(wrong(&error)),
+        Err(error) => Err(wrong(&error).hint("name another file with --config or RHOST_CONFIG, or leave them out")),
     }
 }
 

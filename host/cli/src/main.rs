@@ -3,11 +3,10 @@ mod arguments;
 mod commands;
 mod environment;
 mod failure;
+mod manual;
 mod progress;
 
 use std::process::ExitCode;
-
-use clap::Parser;
 
 /// How long the end waits for killed steps to be unmounted.
 const SETTLE: std::time::Duration = std::time::Duration::from_secs(20);
@@ -25,7 +24,7 @@ fn main() -> ExitCode {
         Some(argument) if argument == EMBEDDED_CODE => return embedded_code(),
         _ => {}
     }
-    let arguments = arguments::Arguments::parse();
+    let arguments = arguments::Arguments::of_process();
     // As long as there is one thread.
     let namespace = match rhost_exec::enter_user_namespace() {
         Ok(namespace) => namespace,

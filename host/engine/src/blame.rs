@@ -1,5 +1,5 @@
 //! Whose fault a failure is: the rooms' typed errors become kind, place and way out, in one place for all of them.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use rhost_frontend::RunError;
@@ -14,10 +14,31 @@ pub(crate) fn missing_build_file(path: &Path, error: &std::io::Error) -> BuildEr
     let message = format!("cannot read the build file `{}`: {error}", path.display());
     let found = BuildError::new(Kind::Request, message);
     if error.kind() == std::io::ErrorKind::NotFound {
-        found.hint("name another with -f, or write one: `FROM` an image, then `RUN` and `COPY`")
+        match path.parent().and_then(|directory| other_build_file(directory, 2)) {
+            Some(other) => found.hint(format!("there is `{0}`: name it with -f {0}", other.display())),
+            None => found.hint("name another with -f, or write one: `FROM` an image, then `RUN` and `COPY`"),
+        }
     } else {
         found
     }
+}
+
+/// What looks like a build file below `directory`, the nearest first; of a large tree only the beginning is looked at.
+fn other_build_file(directory: &Path, depth: usize) -> Option<PathBuf> {
+    let mut entries: Vec<_> = std::fs::read_dir(directory).ok()?.flatten().take(500).collect();
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    let is_one = |name: &str| {
+        let name = name.to_lowercase();
+        ["dockerfile", "containerfile"].iter().any(|usual| name.starts_with(usual) || name.ends_with(usual))
+    };
+    let here = entries.iter().find(|entry| {
+        entry.file_type().is_ok_and(|kind| kind.is_file()) && entry.file_name().to_str().is_some_and(is_one)
+    });
+    if let Some(found) = here {
+        return Some(found.path());
+    }
+    let deeper = entries.iter().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    if depth > 1 { deeper.take(50).find_map(|entry| other_build_file(&entry.path(), depth - 1)) } else { None }
 }
 
 /// A registry's failure, for whatever it was asked. A name that is not there is the fault of who wrote it, which is `wrong_name`.

@@ -2,14 +2,15 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use jiff::Timestamp;
 use oci_spec::image::Descriptor;
 use rhost_export::{
-    AssembleOptions, Assembled, BlobSink, BlobSource, BlobWriter, BuiltImage, Compressor, ImageName, ImageOutput,
-    LayerBlob, LayerKind, LayerMeta, LayerSource, LocalOutput, Output, OutputError, PlatformTree, PushBy, Stop,
-    assemble, default_config, export_local, export_tar, image_id, metadata_json, write_docker_tar, write_oci_dir,
-    write_oci_tar, write_to,
+    AssembleOptions, Assembled, BlobSink, BlobSource, BlobWriter, BuiltImage, Compressor, Destination, ImageName,
+    ImageOutput, LayerBlob, LayerKind, LayerMeta, LayerSource, LocalOutput, Output, OutputError, PlatformTree, PushBy,
+    Stop, assemble, check_directory, check_file, default_config, export_local, export_tar, image_id, metadata_json,
+    write_docker_tar, write_oci_dir, write_oci_tar, write_to,
 };
 use rhost_frontend::Target;
 use rhost_llb::{BlobDigest, Digest};
@@ -34,6 +35,8 @@ pub struct Exported {
     pub digest: Option<Digest>,
     /// Names that the image now has in the store.
     pub names: Vec<String>,
+    /// Files and directories that were written, as the outputs name them.
+    pub written: Vec<String>,
     /// What was pushed, as `NAME@DIGEST`.
     pub pushed: Vec<String>,
     /// For `--metadata-file`.
@@ -99,8 +102,15 @@ impl Exporter {
     pub fn new(store: &Store, request: &BuildRequest) -> Result<Self, BuildError> {
         let wrong = |error: &dyn std::fmt::Display| BuildError::new(Kind::Request, error);
         let outputs = outputs(request).map_err(|e| wrong(&e))?;
-        let tags = request.tags.iter().map(|tag| tag.parse()).collect::<Result<Vec<ImageName>, _>>();
+        let tags = request.tags.iter().map(|tag| tag.parse().map_err(|error| wrong(&format!("-t {tag}: {error}"))));
+        let tags = tags.collect::<Result<Vec<ImageName>, _>>()?;
         for output in &outputs {
+            let fits = match (output, place(output)) {
+                (Output::OciDir(..) | Output::Local(..), Some(path)) => check_directory(path),
+                (_, Some(path)) => check_file(path),
+                (_, None) => Ok(()),
+            };
+            fits.map_err(|e| wrong(&e))?;
             let Output::Image(image) = output else { continue };
             if image.push && request.tags.is_empty() && image.names.is_empty() {
                 return Err(wrong(&"the image has no name to push it under").hint("add -t registry.example/team/app:1"));
@@ -125,7 +135,7 @@ impl Exporter {
         // Packing computes all the time: more threads than processors bring nothing.
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = NonZeroUsize::new(request.jobs.min(processors)).unwrap_or(NonZeroUsize::MIN);
-        Ok(Self { store: store.clone(), outputs, tags: tags.map_err(|e| wrong(&e))?, epoch, jobs })
+        Ok(Self { store: store.clone(), outputs, tags, epoch, jobs })
     }
 
     /// Exports `results` to every output.
@@ -206,8 +216,14 @@ impl Exporter {
             })
             .collect();
         let compressor = Compressor::new(self.jobs);
-        let mut exported =
-            Exported { image_id: None, digest: None, names: Vec::new(), pushed: Vec::new(), metadata: Vec::new() };
+        let mut exported = Exported {
+            image_id: None,
+            digest: None,
+            names: Vec::new(),
+            written: Vec::new(),
+            pushed: Vec::new(),
+            metadata: Vec::new(),
+        };
         let mut orders = Vec::new();
         let mut metadata = metadata_json(None, &[], &BTreeMap::new());
         for output in &self.outputs {
@@ -259,6 +275,7 @@ impl Exporter {
                 }
                 Output::CacheOnly => None,
             };
+            exported.written.extend(place(output).map(|path| path.display().to_string()));
             if let Some((built, names)) = image {
                 exported.image_id = Some(image_id(&built));
                 exported.digest = Some(built.descriptor.digest.0);
@@ -385,6 +402,30 @@ impl Exporter {
 }
 
 /// The outputs of `request`, with those that `--push` and `--load` stand for (buildx's rules, with rhost's store for its docker daemon).
+/// The file or directory that `output` writes.
+fn place(output: &Output) -> Option<&Path> {
+    match output {
+        Output::OciTar(_, Destination::File(path))
+        | Output::Docker(_, Destination::File(path))
+        | Output::Tar(_, Destination::File(path))
+        | Output::OciDir(_, path)
+        | Output::Local(_, path) => Some(path),
+        _ => None,
+    }
+}
+
+/// Whether one of `outputs` (as `-o` takes them) is written to standard output. What is no output is not looked at: building says so.
+pub fn to_stdout(outputs: &[String]) -> bool {
+    outputs.iter().filter_map(|text| Output::parse(text).ok()).any(|output| {
+        matches!(
+            output,
+            Output::OciTar(_, Destination::Stdout)
+                | Output::Docker(_, Destination::Stdout)
+                | Output::Tar(_, Destination::Stdout)
+        )
+    })
+}
+
 fn outputs(request: &BuildRequest) -> Result<Vec<Output>, OutputError> {
     let mut outputs = request.outputs.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>, _>>()?;
     if request.push {

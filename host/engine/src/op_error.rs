@@ -57,6 +57,16 @@ pub enum OpFailure {
         /// What it is.
         found: rhost_llb::DiffId,
     },
+    /// A path that a step wants is not in its source.
+    #[error("`{path}` is not in {place}", path = path.display())]
+    NoSource {
+        /// From the source's root.
+        path: PathBuf,
+        /// Where it was looked for, as people know it.
+        place: String,
+        /// Why it may be missing.
+        hints: Vec<String>,
+    },
     /// Nobody lent such a directory.
     #[error("there is no local directory `{0}` in this build")]
     NoLocal(String),
@@ -169,6 +179,11 @@ impl OpFailure {
             Self::AgentRefuses { id, .. } => {
                 vec![format!("start an agent (`eval $(ssh-agent)`, `ssh-add`), or lend a key: `--ssh {id}=KEYFILE`")]
             }
+            Self::NoSource { hints, .. } => hints.clone(),
+            Self::Exec(rhost_exec::ExecError::Start { program, code: 127, .. }) if program == "/bin/sh" => vec![
+                "RUN in shell form starts `/bin/sh -c`: an image without a shell, as scratch is, takes `RUN [\"/program\", \"argument\"]`, or another base"
+                    .into(),
+            ],
             Self::MountSource { .. } => vec!["check `from=` and `source=` of the mount".into()],
             _ => Vec::new(),
         }
@@ -231,6 +246,15 @@ pub fn signal_name(signal: i32) -> &'static str {
     usize::try_from(signal - 1).ok().and_then(|at| NAMES.get(at).copied()).unwrap_or("a real-time signal")
 }
 
+/// What the codes say that shells keep for themselves (POSIX, 2.8.2).
+fn plain_exit_hint(code: i32) -> Option<String> {
+    match code {
+        126 => Some("exit code 126 is what a shell answers when it may not run a file: is it executable?".into()),
+        127 => Some("exit code 127 is what a shell answers when there is no such command in the image".into()),
+        _ => None,
+    }
+}
+
 /// What an exit code above 128 says: shells answer so for a child that a signal killed.
 pub fn exit_hint(code: i32) -> Option<String> {
     let signal = code - 128;
@@ -239,7 +263,7 @@ pub fn exit_hint(code: i32) -> Option<String> {
         11 => "; under emulation it can be a fault of the emulator",
         31 => "; a system call was refused",
         1..=64 => "",
-        _ => return None,
+        _ => return plain_exit_hint(code),
     };
     Some(format!("exit code {code} is what a shell answers when {} killed its child{why}", signal_name(signal)))
 }
@@ -252,7 +276,8 @@ mod tests {
     fn signals_have_names() {
         assert_eq!((signal_name(1), signal_name(9), signal_name(31)), ("SIGHUP", "SIGKILL", "SIGSYS"));
         assert_eq!((signal_name(0), signal_name(40)), ("a real-time signal", "a real-time signal"));
-        assert_eq!((exit_hint(0), exit_hint(127), exit_hint(128), exit_hint(255)), (None, None, None, None));
+        assert_eq!((exit_hint(0), exit_hint(1), exit_hint(128), exit_hint(255)), (None, None, None, None));
+        assert!(exit_hint(127).is_some_and(|hint| hint.contains("no such command")));
         assert!(exit_hint(137).is_some_and(|hint| hint.contains("SIGKILL") && hint.contains("memory")));
     }
 }

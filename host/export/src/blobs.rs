@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rhost_llb::BlobDigest;
+
+use crate::partial::Partial;
 
 /// Where the bytes of existing blobs come from.
 pub trait BlobSource: Send + Sync {
@@ -97,7 +98,6 @@ impl BlobWriter for MemoryBlob {
 #[derive(Clone)]
 pub struct DirBlobs {
     folder: PathBuf,
-    next: Arc<AtomicU64>,
 }
 
 impl DirBlobs {
@@ -105,7 +105,7 @@ impl DirBlobs {
     pub fn open(root: &Path) -> io::Result<Self> {
         let folder = root.join("blobs").join("sha256");
         fs::create_dir_all(&folder)?;
-        Ok(Self { folder, next: Arc::default() })
+        Ok(Self { folder })
     }
 
     /// Where `digest` is or would be.
@@ -122,46 +122,29 @@ impl BlobSource for DirBlobs {
 
 impl BlobSink for DirBlobs {
     fn create(&self) -> io::Result<Box<dyn BlobWriter>> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.folder.join(format!(".partial-{}-{number}", std::process::id()));
-        let file = fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Box::new(DirBlob { blobs: self.clone(), file, path: Some(path) }))
+        Ok(Box::new(DirBlob { blobs: self.clone(), partial: Partial::within(&self.folder)? }))
     }
 }
 
 struct DirBlob {
     blobs: DirBlobs,
-    file: fs::File,
-    path: Option<PathBuf>,
+    partial: Partial,
 }
 
 impl Write for DirBlob {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        self.file.write(buffer)
+        self.partial.file().write(buffer)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
+        self.partial.file().flush()
     }
 }
 
 impl BlobWriter for DirBlob {
     fn commit(mut self: Box<Self>, digest: BlobDigest, _size: u64) -> io::Result<()> {
         // Bytes before names: after a crash no blob is there under its name with less in it.
-        self.file.sync_all()?;
-        if let Some(path) = &self.path {
-            fs::rename(path, self.blobs.path(digest))?;
-        }
-        self.path = None;
-        Ok(())
-    }
-}
-
-impl Drop for DirBlob {
-    fn drop(&mut self) {
-        if let Some(path) = &self.path {
-            // Best effort: a left-over `.partial-` file is not part of the layout.
-            let _ = fs::remove_file(path);
-        }
+        self.partial.file().sync_all()?;
+        self.partial.publish(&self.blobs.path(digest))
     }
 }

@@ -63,6 +63,15 @@ pub enum ExportError {
     /// Something of the user's is in the way. rhost deletes none of the user's files.
     #[error("{}: is {found}, and the build has {wanted} there; move it away or choose another dest", path.display())]
     InTheWay { path: PathBuf, found: &'static str, wanted: &'static str },
+    /// A file is to be made in a directory that is not there.
+    #[error("cannot write `{}`: there is no directory `{}`; make it, or choose another dest", path.display(), folder.display())]
+    NoFolder { path: PathBuf, folder: PathBuf },
+    /// A directory of the user's takes no new files.
+    #[error("cannot write `{}`: no permission to write in `{}`; choose another dest", path.display(), folder.display())]
+    NotWritable { path: PathBuf, folder: PathBuf },
+    /// A directory is to be made where a file is.
+    #[error("cannot write `{}`: `{}` is a file, and a directory is wanted there; choose another dest", path.display(), file.display())]
+    FileInTheWay { path: PathBuf, file: PathBuf },
     /// Two results would be written to one place.
     #[error(
         "the result for {platform} would overwrite another; leave out platform-split=false, name each platform once"

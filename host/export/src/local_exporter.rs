@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rhost_rootfs::{Kind, Root, Stat};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Timespec, Timestamps, XattrFlags};
@@ -17,6 +18,7 @@ use rustix::io::Errno;
 
 use crate::assemble::epoch_time;
 use crate::error::ExportError;
+use crate::partial::Staging;
 use crate::tree::{PlatformTree, check_split, walk, xattrs};
 
 /// What a local export did.
@@ -60,16 +62,32 @@ pub fn export_local(
         let opened = rustix::fs::open(&dest, flags, Mode::empty());
         let fd = opened.map_err(|e| ExportError::path("opening", &dest)(e.into()))?;
         let uid = rustix::process::geteuid().as_raw();
-        Copier { root: &tree.root, dest, fd, uid, epoch, parent: None, links: HashMap::new(), done: &mut done }
-            .run()?;
+        let staging = Rc::new(Staging::within(&dest).map_err(ExportError::path("writing to", &dest))?);
+        Copier {
+            root: &tree.root,
+            dest,
+            fd,
+            staging,
+            uid,
+            epoch,
+            parent: None,
+            links: HashMap::new(),
+            done: &mut done,
+        }
+        .run()?;
     }
     Ok(done)
 }
+
+/// The one file that is being written, in the staging directory.
+const STAGED: &str = "file";
 
 struct Copier<'a> {
     root: &'a Root,
     dest: PathBuf,
     fd: OwnedFd,
+    /// Where a file is written before it is put in its place.
+    staging: Rc<Staging>,
     uid: u32,
     epoch: Option<i64>,
     /// The last directory written to: siblings come one after another.
@@ -132,18 +150,18 @@ impl Copier<'_> {
             (_, Some(FileType::Directory)) => return Err(in_the_way("a directory", "a file")),
             _ => {}
         }
-        let partial = format!(".rhost-partial-{}", std::process::id());
-        // What a killed export with our id left behind.
-        let _ = rustix::fs::unlinkat(parent, partial.as_str(), AtFlags::empty());
-        let written = self.write(parent, &partial, path, stat).and_then(|()| {
-            let renamed = rustix::fs::renameat(parent, partial.as_str(), parent, name);
-            renamed.map_err(|e| self.failed("writing", path)(e.into()))
-        });
-        if written.is_err() {
-            // The error is the one to tell.
-            let _ = rustix::fs::unlinkat(parent, partial.as_str(), AtFlags::empty());
-        }
-        written?;
+        let staging = self.staging.clone();
+        let put = match self.put(&*staging, STAGED, parent, name, path, stat) {
+            // The user has mounted something here.
+            Err(ExportError::Path { source, .. }) if source.raw_os_error() == Some(Errno::XDEV.raw_os_error()) => {
+                let beside = format!(".rhost-partial-{}-{STAGED}", std::process::id());
+                // What a killed export with our id left behind.
+                let _ = rustix::fs::unlinkat(parent, beside.as_str(), AtFlags::empty());
+                self.put(parent, &beside, parent, name, path, stat)
+            }
+            other => other,
+        };
+        put?;
         self.done.files += 1;
         if stat.links > 1 {
             self.links.entry((stat.dev, stat.ino)).or_insert_with(|| path.to_owned());
@@ -151,7 +169,28 @@ impl Copier<'_> {
         Ok(())
     }
 
-    fn write(&mut self, parent: &OwnedFd, partial: &str, path: &Path, stat: &Stat) -> Result<(), ExportError> {
+    /// Writes `path` as `partial` in `staging`, and renames it to `name` in `parent`.
+    fn put(
+        &mut self,
+        staging: &impl AsFd,
+        partial: &str,
+        parent: &OwnedFd,
+        name: &Path,
+        path: &Path,
+        stat: &Stat,
+    ) -> Result<(), ExportError> {
+        let put = self.write(staging, partial, path, stat).and_then(|()| {
+            let renamed = rustix::fs::renameat(staging, partial, parent, name);
+            renamed.map_err(|e| self.failed("writing", path)(e.into()))
+        });
+        if put.is_err() {
+            // The error is the one to tell.
+            let _ = rustix::fs::unlinkat(staging, partial, AtFlags::empty());
+        }
+        put
+    }
+
+    fn write(&mut self, parent: &impl AsFd, partial: &str, path: &Path, stat: &Stat) -> Result<(), ExportError> {
         if stat.links > 1
             && let Some(first) = self.links.get(&(stat.dev, stat.ino))
         {

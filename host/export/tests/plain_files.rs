@@ -209,3 +209,15 @@ fn attributes_survive() {
     let record = b"32 SCHILY.xattr.user.note=a\nb\0c\n";
     assert!(archive.windows(record.len()).any(|window| window == record), "{record:?}");
 }
+
+#[test]
+fn what_a_killed_export_left_is_taken_away() {
+    let (result, dest) = (result(), tempfile::tempdir().unwrap());
+    fs::create_dir(dest.path().join(".rhost-partial-1-0")).unwrap();
+    fs::write(dest.path().join(".rhost-partial-1-0/file"), "half").unwrap();
+    fs::write(dest.path().join(".rhost-partial-mine"), "kept").unwrap();
+    export_local(&[tree(result.path(), "amd64")], dest.path(), None, None).unwrap();
+    let hidden: Vec<_> =
+        all(dest.path()).into_keys().filter(|path| path.to_string_lossy().contains("partial")).collect();
+    assert_eq!(hidden, [Path::new(".rhost-partial-mine")]);
+}

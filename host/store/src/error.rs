@@ -98,7 +98,10 @@ impl Error {
     pub fn is_not_writable(&self) -> bool {
         match self {
             Self::Io { source, .. } => {
-                matches!(source.raw_os_error(), Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::ENOTDIR))
+                matches!(
+                    source.raw_os_error(),
+                    Some(libc::EROFS | libc::EACCES | libc::EPERM | libc::ENOTDIR | libc::ENOENT)
+                )
             }
             Self::Records { source, .. } => matches!(
                 source.sqlite_error_code(),

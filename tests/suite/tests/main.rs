@@ -9,6 +9,7 @@ mod dockerfile;
 mod docs;
 mod graph;
 mod images;
+mod mistakes;
 mod mounts;
 mod nested;
 mod platforms;

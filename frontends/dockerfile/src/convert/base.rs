@@ -12,7 +12,7 @@ use crate::convert::reference::Reference;
 use crate::convert::stage::{SCRATCH, StageId};
 use crate::convert::state::State;
 use crate::host::{ImageConfigRequest, Ticket};
-use crate::instruction::Kind;
+use crate::instruction::{Kind, suggest};
 use crate::span::Span;
 
 /// How the base of a stage is found.
@@ -199,6 +199,16 @@ impl Converter<'_> {
         }
     }
 
+    /// What to say of an image that nobody has. One without a registry may be the name of a stage, misspelt.
+    fn unresolved(&self, reference: &Reference) -> String {
+        let familiar = reference.familiar();
+        let written = familiar.strip_suffix(":latest").unwrap_or(&familiar);
+        let names: Vec<&str> = self.stages.iter().filter_map(|stage| stage.name.as_deref()).collect();
+        let near = suggest::exact(written, &names).filter(|near| near != written);
+        let near = near.map(|near| format!(" (did you mean the stage `{near}`?)")).unwrap_or_default();
+        format!("cannot resolve the image `{familiar}`{near}")
+    }
+
     fn finish_image(
         &mut self,
         id: StageId,
@@ -206,10 +216,8 @@ impl Converter<'_> {
         reference: Reference,
         mut platform: Platform,
     ) -> Result<(), ConvertError> {
-        let resolved = self
-            .host
-            .wait_image_config(ticket)
-            .map_err(|e| ConvertError::host(format!("cannot resolve the image `{}`", reference.familiar()), e))?;
+        let resolved =
+            self.host.wait_image_config(ticket).map_err(|e| ConvertError::host(self.unresolved(&reference), e))?;
         let mut reference =
             Reference::parse(&resolved.reference).map_err(|e| ConvertError::instruction(e.to_string()))?;
         let mut image = Image::parse(&resolved.config)

@@ -251,7 +251,9 @@ impl Converter<'_> {
             } else {
                 format!("there are {}", names.join(", "))
             };
-            ConvertError::option("target", format!("there is no stage `{}`: {known}", self.options.target))
+            let near = suggest::any_case(&self.options.target, &names);
+            let near = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
+            ConvertError::option("target", format!("there is no stage `{}`{near}: {known}", self.options.target))
         })
     }
 

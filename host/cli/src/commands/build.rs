@@ -18,7 +18,7 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
         return call::run(engine, &request::graph(&arguments.context, arguments.frontend)?, &call).await;
     }
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
-    let to_stdout = arguments.output.iter().any(|output| output == "-" || output.contains("dest=-"));
+    let to_stdout = rhost_engine::to_stdout(&arguments.output);
     if to_stdout && std::io::stdout().is_terminal() {
         return Err(BuildError::new(Kind::Request, "the output goes to stdout, which is a terminal")
             .hint("redirect it to a file, or name one with dest="));
@@ -42,17 +42,15 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
         println!("{}\n  because {}", chosen.source, chosen.because);
         return Ok(0);
     }
+    for path in arguments.iidfile.iter().chain(&arguments.metadata_file) {
+        rhost_engine::check_file(path).map_err(|error| BuildError::new(Kind::Request, error))?;
+    }
     let (events, finish) = progress::start(if quiet { Progress::Quiet } else { arguments.progress });
     let built = engine.build(&request, &events).await;
     drop(finish);
     let built = built?;
     let write = |path: &std::path::Path, bytes: &[u8]| {
-        let temporary = path.with_extension(format!("tmp{}", std::process::id()));
-        std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, path)).map_err(|error| {
-            // What is half-written is of no use to anybody.
-            let _ = std::fs::remove_file(&temporary);
-            BuildError::new(Kind::Store, format!("cannot write `{}`: {error}", path.display()))
-        })
+        rhost_engine::write_file(path, bytes).map_err(|error| BuildError::new(Kind::Store, error))
     };
     if let (Some(path), Some(id)) = (&arguments.iidfile, built.image_id) {
         write(path, id.to_string().as_bytes())?;
@@ -63,6 +61,9 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
     if !quiet {
         for name in &built.names {
             eprintln!("image {name}");
+        }
+        for path in &built.written {
+            eprintln!("wrote {path}");
         }
         for name in &built.pushed {
             eprintln!("pushed {name}");

@@ -26,7 +26,20 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
     let context = std::path::absolute(context).map_err(wrong)?;
     match std::fs::metadata(&context) {
         Ok(found) if found.is_dir() => {}
-        Ok(_) => return Err(wrong(format!("context `{}` is no directory", context.display()))),
+        Ok(_) => {
+            return Err(wrong(format!("context `{}` is no directory", context.display())).hint(format!(
+                "the context is the directory that COPY and ADD read from; a build file is named with -f: `rhost build -f {text} .`"
+            )));
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let failed = wrong(format!("context `{}`: there is no such directory", context.display()));
+            let host = text.split('/').next().unwrap_or_default();
+            return Err(if text.contains('/') && host.contains('.') && !text.starts_with('.') {
+                failed.hint("contexts from git and HTTP are not supported yet: check it out, and name the directory")
+            } else {
+                failed.hint("for the directory you are in, write `rhost build .`")
+            });
+        }
         Err(error) => return Err(wrong(format!("context `{}`: {error}", context.display()))),
     }
     let file = build_file(&context, flags.file)?;
@@ -38,6 +51,7 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
     let mut build_args = BTreeMap::new();
     for text in &flags.build_arg {
         match text.split_once('=') {
+            Some(("", _)) => return Err(wrong(format!("--build-arg {text}: wanted NAME[=VALUE]"))),
             Some((name, value)) => drop(build_args.insert(name.to_owned(), value.to_owned())),
             // As buildx does: a name alone takes the value of the environment, and without one it is not passed.
             None => drop(std::env::var(text).map(|value| build_args.insert(text.clone(), value))),
@@ -46,6 +60,9 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
     let mut labels = BTreeMap::new();
     for text in &flags.label {
         let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            return Err(wrong(format!("--label {text}: wanted NAME=VALUE")));
+        }
         labels.insert(name.to_owned(), value.to_owned());
     }
     let platforms = flags.platform.iter().map(|text| text.parse::<Platform>());
@@ -60,9 +77,20 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
     for text in &flags.add_host {
         let (host, ip) =
             text.split_once(['=', ':']).ok_or_else(|| wrong(format!("--add-host {text}: wanted HOST:IP")))?;
-        add_hosts.push((host.to_owned(), ip.trim_matches(['[', ']']).to_owned()));
+        let ip = ip.trim_matches(['[', ']']);
+        if ip.parse::<std::net::IpAddr>().is_err() {
+            return Err(wrong(format!("--add-host {text}: `{ip}` is no IP address")));
+        }
+        add_hosts.push((host.to_owned(), ip.to_owned()));
     }
     let mut options = BTreeMap::new();
+    for text in &flags.ulimit {
+        let whole = |number: &str| number.parse::<i64>().is_ok();
+        let limits = text.split_once('=').map(|(_, limits)| limits.split_once(':').unwrap_or((limits, limits)));
+        if !limits.is_some_and(|(soft, hard)| whole(soft) && whole(hard)) {
+            return Err(wrong(format!("--ulimit {text}: wanted NAME=SOFT[:HARD], as in nofile=1024:2048")));
+        }
+    }
     if !flags.ulimit.is_empty() {
         options.insert("ulimit".to_owned(), flags.ulimit.join(","));
     }
@@ -119,7 +147,19 @@ fn build_file(context: &Path, file: Option<PathBuf>) -> Result<BuildFile, BuildE
             std::io::stdin().lock().read_to_end(&mut text).map_err(|error| wrong(format!("-f -: stdin: {error}")))?;
             Ok(BuildFile::Text(text))
         }
-        Some(path) => Ok(BuildFile::Path(std::path::absolute(path).map_err(wrong)?)),
+        Some(path) => {
+            if !path.exists() && path.is_relative() && context.join(&path).is_file() {
+                let message =
+                    format!("-f {}: there is no such file; -f is relative to the working directory", path.display());
+                let there = context.join(&path);
+                let there = std::env::current_dir()
+                    .ok()
+                    .and_then(|here| Some(there.strip_prefix(here).ok()?.to_owned()))
+                    .unwrap_or(there);
+                return Err(wrong(message).hint(format!("the context has one: `-f {}`", there.display())));
+            }
+            Ok(BuildFile::Path(std::path::absolute(path).map_err(wrong)?))
+        }
         None => {
             let lower = context.join("dockerfile");
             let usual = context.join("Dockerfile");

@@ -1,6 +1,7 @@
 //! Progress for people and for programs: one renderer for each `--progress`, fed by one stream of events.
 mod plain;
 mod rawjson;
+mod tails;
 mod text;
 mod tty;
 
@@ -50,7 +51,7 @@ pub fn start(progress: Progress) -> (Events, Finish) {
         Progress::Plain | Progress::Rawjson | Progress::Quiet => false,
     };
     let renderer: Box<dyn Render> = match progress {
-        Progress::Quiet => return (Events::none(), Finish { renderer: None, ticker: None }),
+        Progress::Quiet => Box::new(tails::Quiet::default()),
         Progress::Rawjson => Box::new(rawjson::RawJson),
         _ if live => {
             let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());

@@ -8,15 +8,23 @@ use jiff::Timestamp;
 use rhost_engine::{Event, Finding};
 use rhost_llb::VertexDigest;
 
+use super::tails::Tails;
 use super::text::bytes;
 
 /// What is known of each vertex.
-#[derive(Default)]
 pub struct Plain {
     vertices: HashMap<VertexDigest, Vertex>,
     last: usize,
     /// Shown together at the end, where they are seen.
     findings: Vec<Arc<Finding>>,
+    tails: Tails,
+}
+
+impl Default for Plain {
+    fn default() -> Self {
+        // As many lines as BuildKit says again.
+        Self { vertices: HashMap::new(), last: 0, findings: Vec::new(), tails: Tails::new(10) }
+    }
 }
 
 #[derive(Default)]
@@ -57,6 +65,7 @@ impl Plain {
 
 impl super::Render for Plain {
     fn event(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()> {
+        self.tails.take(event);
         match event {
             Event::Started { vertex, name, at, .. } => {
                 let state = self.vertex(*vertex);
@@ -146,6 +155,7 @@ impl super::Render for Plain {
 
     fn finish(&mut self, out: &mut dyn Write) -> io::Result<()> {
         super::write_findings(&std::mem::take(&mut self.findings), out)?;
+        self.tails.write(out)?;
         out.flush()
     }
 }

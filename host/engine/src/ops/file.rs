@@ -162,7 +162,8 @@ impl FileStep {
                     Some(Made::Done(Value::Context(tree))) => Source::Tree((**tree).clone()),
                     _ => Source::Tree(rhost_rootfs::Tree::empty()),
                 };
-                copy(&source, root, &self.copy_options(wanted, owner)?)?;
+                copy(&source, root, &self.copy_options(wanted, owner)?)
+                    .map_err(|error| self.explain(error, &wanted.src, action.secondary_input, made))?;
             }
             FileActionKind::MkFile(file) => {
                 mkfile(root, &file.path, &file.data, file.mode as u32, given, time(file.timestamp), policy)?;
@@ -181,6 +182,19 @@ impl FileStep {
             FileActionKind::Missing => return Err(OpFailure::NotYet("an empty file action".into())),
         }
         Ok(())
+    }
+
+    /// `error` of a copy, with what is known of the source if `path` is not in it.
+    fn explain(&self, error: rhost_rootfs::Error, path: &str, input: i64, made: &[Made]) -> OpFailure {
+        let missing = matches!(&error, rhost_rootfs::Error::NotFound { path: found }
+            if found.to_string_lossy().trim_start_matches('/') == path.trim_matches('/'));
+        let input = usize::try_from(input).ok().filter(|input| missing && *input < self.vertex.inputs.len());
+        match (input, input.and_then(|input| made.get(input))) {
+            (Some(input), Some(Made::Done(value))) => {
+                crate::missing::explain(&self.shared, &self.vertex, input, value, error.into())
+            }
+            _ => error.into(),
+        }
     }
 
     fn copy_options(&self, wanted: &FileActionCopy, owner: Option<Owner>) -> Result<Copy, OpFailure> {

@@ -91,9 +91,10 @@ async fn content_key(
 ) -> Result<rhost_llb::Digest, OpError> {
     let map = cache_key::cache_map(&vertex.op, &shared.host).map_err(OpError::new)?;
     let selectors = map.deps.into_iter().nth(input).and_then(|dep| dep.content).unwrap_or_default();
-    let (shared, value) = (shared.clone(), value.clone());
-    shared.present(&value).await.map_err(OpError::new)?;
-    blocking(move || {
+    let (reached, value2) = (shared.clone(), value.clone());
+    reached.present(&value2).await.map_err(OpError::new)?;
+    let hashed = blocking(move || {
+        let (shared, value) = (reached, value2);
         let tree = shared.tree(&value)?;
         let digests = selectors.into_iter().map(|selector| {
             let options = rhost_rootfs::ChecksumOptions {
@@ -106,7 +107,6 @@ async fn content_key(
             tree.checksum(&selector.path, &options)
         });
         Ok(cache_key::content_digest(&digests.collect::<Result<Vec<_>, _>>()?))
-    })
-    .await
-    .map_err(OpError::new)
+    });
+    hashed.await.map_err(|failure| OpError::new(crate::missing::explain(shared, vertex, input, value, failure)))
 }

@@ -1,0 +1,68 @@
+//! What `--help` says beyond the options: examples, exit codes. The options themselves are documented where they are declared.
+
+/// Of `rhost build`.
+pub const BUILD: &str = "\
+Examples:
+  rhost build .                                        CONTEXT/Dockerfile, into rhost's own store
+  rhost build -t app:1 -f deploy/Dockerfile .          another build file; an image with a name
+  rhost build --target test --build-arg V=2 .          one stage, with a build argument
+  rhost build -o type=docker,dest=- . | docker load    for docker
+  rhost build -o out .                                 the files of the result, in the directory `out`
+  rhost build -t registry.example/team/app:1 --push .  to a registry
+  rhost build --platform linux/amd64,linux/arm64 -o type=oci,dest=app.tar .
+  rhost build --secret id=npm,src=$HOME/.npmrc --ssh default .
+  rhost build --check .                                what the linter finds; nothing is built
+
+Exit codes:
+  0    done
+  1    a step failed, or what it reads is missing; `--check` found something
+  2    the command line, the configuration or the request is wrong
+  3    the build file is wrong, or an image that it names is not there
+  4    a frontend failed or was stopped
+  5    a registry or the network failed
+  6    the store or the disk failed
+  129, 130, 143  stopped by SIGHUP, Ctrl-C, SIGTERM; a second signal ends it at once";
+
+/// Of `rhost save`.
+pub const SAVE: &str = "\
+Examples:
+  rhost save app:1 | docker load
+  rhost save -o app.tar app:1                 what `docker load -i app.tar` and `podman load` read
+  rhost save --format oci -o app.tar app:1    what `skopeo copy oci-archive:app.tar …` reads";
+
+/// Of `rhost tag`.
+pub const TAG: &str = "\
+Examples:
+  rhost tag app:1 registry.example/team/app:1";
+
+/// Of `rhost push`.
+pub const PUSH: &str = "\
+Examples:
+  rhost push registry.example/team/app:1
+  rhost push app:1 registry.example/team/app:2";
+
+/// Of `rhost du`.
+pub const DU: &str = "\
+Examples:
+  rhost du --filter type==exec.cachemount
+  rhost du --filter 'inuse==false,description~=npm' --json";
+
+/// Of `rhost prune`.
+pub const PRUNE: &str = "\
+Examples:
+  rhost prune --dry-run
+  rhost prune --keep-duration 7d --max-used-space 20GB";
+
+/// Of `rhost frontend push`.
+pub const FRONTEND_PUSH: &str = "\
+Examples:
+  rhost frontend push lang.wasm registry.example/team/lang:1
+  rhost frontend push --annotation org.opencontainers.image.version=1.2 lang.wasm registry.example/team/lang:1.2";
+
+/// What `rhost build` without a context is told.
+pub const NO_CONTEXT: &str = "\
+error: `rhost build` wants a context: the directory that COPY and ADD read from
+
+  tip: for the directory you are in, write `rhost build .`
+
+For more information, try '--help'.";
