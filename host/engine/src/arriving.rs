@@ -55,12 +55,12 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// Begins to write `wanted` to `store`.
+    /// Begins to write `wanted` to `store`. Whoever fills it checks the digest before it is committed, as every image source does.
     ///
     /// # Errors
     /// The disk.
     pub fn new(store: &Store, wanted: BlobDigest, tell: impl FnMut(u64) + Send + 'static) -> io::Result<Self> {
-        let writer = store.blob_writer().map_err(io::Error::other)?;
+        let writer = store.blob_writer().map_err(io::Error::other)?.hashed_by_caller();
         let shared = Arc::new(Shared::default());
         Ok(Self { store: store.clone(), wanted, writer: Some(writer), shared, tell: Box::new(tell), restarted: false })
     }
@@ -98,7 +98,7 @@ impl BlobSink for Incoming {
         self.restarted = true;
         self.shared.end(false);
         self.writer = None;
-        self.writer = Some(self.store.blob_writer().map_err(io::Error::other)?);
+        self.writer = Some(self.store.blob_writer().map_err(io::Error::other)?.hashed_by_caller());
         Ok(())
     }
 

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::num::NonZeroUsize;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use oci_spec::image::Descriptor;
@@ -24,6 +25,7 @@ use crate::op_error::{OpFailure, blocking};
 use crate::push::PushOrder;
 use crate::request::BuildRequest;
 use crate::shared::Shared;
+use crate::store_blocks::StoreBlocks;
 use crate::value::Value;
 
 /// What a build left.
@@ -64,7 +66,7 @@ impl BlobSource for StoreBlobs {
 
 impl BlobSink for StoreBlobs {
     fn create(&self) -> io::Result<Box<dyn BlobWriter>> {
-        Ok(Box::new(StoreBlob(self.0.blob_writer().map_err(io::Error::other)?)))
+        Ok(Box::new(StoreBlob(self.0.blob_writer().map_err(io::Error::other)?.hashed_by_caller())))
     }
 }
 
@@ -215,7 +217,7 @@ impl Exporter {
                 PlatformResult { target, value, base_history }
             })
             .collect();
-        let compressor = Compressor::new(self.jobs);
+        let compressor = Compressor::new(self.jobs).with_blocks(Arc::new(StoreBlocks::new(&self.store)));
         let mut exported = Exported {
             image_id: None,
             digest: None,

@@ -27,6 +27,7 @@ mod save;
 mod session;
 mod shared;
 mod ship;
+mod store_blocks;
 mod syntax;
 mod value;
 

@@ -1,29 +1,21 @@
 //! gzip in blocks that several threads compress, with bytes that do not depend on how many.
 //!
-//! The input is cut every [`BLOCK`] bytes. Each block is one raw deflate run whose dictionary is the 32 KiB before it, so
+//! The input is cut into blocks where its bytes say so ([`crate::cut`]). Each is one raw deflate run whose dictionary is the 32 KiB before it, so
 //! that matches reach over the cut, and ends on a byte boundary with an empty stored block (a sync flush); the last one
 //! ends the stream. Concatenated, they are one gzip member (RFC 1951, RFC 1952). Cuts are fixed by the input alone.
 use flate2::Crc;
 use zlib_rs::{Deflate, DeflateFlush, Status};
 
-/// Input bytes of one block. Larger costs latency and memory, smaller costs ratio: 5 bytes and a Huffman table a block.
-pub(crate) const BLOCK: usize = 512 * 1024;
 /// How far back deflate can look.
 pub(crate) const WINDOW: usize = 32 * 1024;
 /// Magic, deflate, no flags, no time, no extra flags, unknown system: what BuildKit's layers start with.
 pub(crate) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
-/// One compressed block.
-pub(crate) struct Block {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) crc: Crc,
-}
-
 /// Compresses `input`, which follows `before` (its last bytes count), at `level` 0 to 9.
 ///
 /// Each block has a compressor of its own. A used one, reset, finds other matches than a new one, so that the bytes
 /// would depend on which thread had which blocks before; a new one costs 1 % of the time.
-pub(crate) fn compress_block(before: &[u8], input: &[u8], last: bool, level: u8) -> Result<Block, String> {
+pub(crate) fn compress_block(before: &[u8], input: &[u8], last: bool, level: u8) -> Result<Vec<u8>, String> {
     let mut deflate = Deflate::new(i32::from(level.min(9)), false, 15);
     if !before.is_empty() {
         let window = &before[before.len().saturating_sub(WINDOW)..];
@@ -47,9 +39,8 @@ pub(crate) fn compress_block(before: &[u8], input: &[u8], last: bool, level: u8)
         }
     }
     bytes.truncate(filled);
-    let mut crc = Crc::new();
-    crc.update(input);
-    Ok(Block { bytes, crc })
+    bytes.shrink_to_fit();
+    Ok(bytes)
 }
 
 /// The eight bytes after the last block.

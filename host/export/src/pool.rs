@@ -27,6 +27,11 @@ impl Pool {
         }
     }
 
+    /// How many threads it has at most.
+    pub(crate) fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Runs `work` on a thread of the pool; the receiver is closed without a value when it panicked.
     pub(crate) fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Receiver<T> {
         let (answer, receiver) = channel();

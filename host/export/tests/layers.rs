@@ -7,6 +7,7 @@ use rhost_llb::{BlobDigest, DiffId, Digest};
 
 use crate::kit::{bytes, compressor, pack, tar_of};
 
+/// More than a block of gzip has.
 const BLOCK: usize = 512 * 1024;
 
 fn compress(input: &[u8], compression: Compression, threads: usize) -> Vec<u8> {

@@ -1,5 +1,6 @@
 //! Tests of the export room, one binary.
 mod archives;
+mod blocks;
 mod documents;
 mod kit;
 mod layers;

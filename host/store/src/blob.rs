@@ -1,6 +1,6 @@
 //! Blobs: bytes named by their SHA-256, laid out as an OCI image layout (image-spec, image-layout.md).
 //!
-//! A blob is written beside its place, hashed on the way, flushed by the store's durability, then renamed: a file under its digest
+//! A blob is written beside its place, hashed on the way by the writer or by who hands it the bytes, flushed by the store's durability, then renamed: a file under its digest
 //! is whole or damaged by the disk, never half. Readers that take bytes into memory check the digest again; a mismatch removes the file and is
 //! a miss.
 use std::fs::{File, OpenOptions};
@@ -48,7 +48,8 @@ pub struct BlobWriter {
     store: Store,
     file: File,
     path: PathBuf,
-    hasher: Hasher,
+    /// None where the caller hashes.
+    hasher: Option<Hasher>,
     size: u64,
     keep: bool,
     /// Held while a resumable download is written, so that two processes do not write one file.
@@ -69,14 +70,30 @@ impl BlobWriter {
         File::open(&self.path)
     }
 
+    /// The same, for a caller that hashes the bytes itself before it hands them over: they are not hashed again, and [`BlobWriter::commit`] must be told their
+    /// digest.
+    #[must_use]
+    pub fn hashed_by_caller(self) -> Self {
+        let mut writer = self;
+        writer.hasher = None;
+        writer
+    }
+
     /// Publishes the bytes under their digest.
     ///
     /// # Errors
     /// [`Error::DigestMismatch`] when `wanted` is another digest (what was written is thrown away), or the disk fails.
     pub fn commit(mut self, wanted: Option<BlobDigest>) -> Result<(BlobDigest, u64)> {
         self.file.flush().map_err(|e| Error::io("write", &self.path, e))?;
-        let found = BlobDigest(std::mem::take(&mut self.hasher).finish());
         let size = self.size;
+        let found = match (self.hasher.take(), wanted) {
+            (Some(hasher), _) => BlobDigest(hasher.finish()),
+            (None, Some(digest)) => digest,
+            (None, None) => {
+                let source = io::Error::other("nobody has hashed it");
+                return Err(Error::io("publish blob", &self.path, source));
+            }
+        };
         if let Some(wanted) = wanted.filter(|w| *w != found) {
             self.keep = false;
             return Err(Error::DigestMismatch { wanted, found, size });
@@ -100,7 +117,9 @@ impl BlobWriter {
 impl Write for BlobWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let count = self.file.write(bytes)?;
-        self.hasher.update(&bytes[..count]);
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&bytes[..count]);
+        }
         self.size += count as u64;
         Ok(count)
     }
@@ -247,7 +266,15 @@ impl Store {
                 break (path, file);
             }
         };
-        Ok(BlobWriter { store: self.clone(), file, path, hasher: Hasher::new(), size: 0, keep: false, _lock: None })
+        Ok(BlobWriter {
+            store: self.clone(),
+            file,
+            path,
+            hasher: Some(Hasher::new()),
+            size: 0,
+            keep: false,
+            _lock: None,
+        })
     }
 
     /// Begins or resumes the download of `digest`: what an earlier, interrupted one left is hashed and kept ([`BlobWriter::size`] says how much).
@@ -274,7 +301,7 @@ impl Store {
                 }
             }
         }
-        Ok(BlobWriter { store: self.clone(), file, path, hasher, size, keep: true, _lock: Some(lock) })
+        Ok(BlobWriter { store: self.clone(), file, path, hasher: Some(hasher), size, keep: true, _lock: Some(lock) })
     }
 
     /// Throws away what an interrupted download of `digest` left.

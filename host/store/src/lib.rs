@@ -8,6 +8,7 @@
 //! ROOT/ingest-v1/             downloads and blobs being written
 //! ROOT/snapshots-v1/<id>/fs   one directory layer each; <id>/work beside it while it is written
 //! ROOT/cache-mounts-v1/       directories of cache mounts, by the hash of their id
+//! ROOT/blocks-v1             where compressed blocks of layers lie in blobs
 //! ROOT/contexts-v1/           digests of context files
 //! ROOT/locks-v1/              flock files
 //! ROOT/work-v1/               what is being done right now, and what it says; for other processes that want the same
@@ -16,6 +17,7 @@
 //! ```
 
 mod blob;
+mod blocks;
 mod cache;
 mod cache_mount;
 mod collect;
@@ -38,6 +40,7 @@ mod watcher;
 mod work;
 
 pub use blob::{BlobWriter, MAX_READ};
+pub use blocks::{KnownBlock, KnownBlocks};
 pub use cache::{DurableCache, ResultCodec};
 pub use cache_mount::{CacheMount, CacheMountClaim, CacheMountInfo, CacheMountKey, CacheMountSharing};
 pub use collect::{PruneOptions, Pruned, SpaceLimits, human};
