@@ -383,7 +383,7 @@ fn invocation(request: &GraphRequest, file: String, contexts: Vec<(String, Strin
     let options = &mut invocation.options;
     options.extend(request.options.clone());
     if !request.platforms.is_empty() {
-        let list: Vec<String> = request.platforms.iter().map(ToString::to_string).collect();
+        let list: Vec<String> = request.platforms.iter().map(Platform::with_version).collect();
         options.insert("platform".into(), list.join(","));
     }
     match &request.no_cache {

@@ -57,8 +57,8 @@ pub enum OpFailure {
         /// What it is.
         found: rhost_llb::DiffId,
     },
-    /// A path that a step wants is not in its source.
-    #[error("`{path}` is not in {place}", path = path.display())]
+    /// A path that a step wants is not in its source. It begins with BuildKit's words for it, which people and programs look for.
+    #[error("failed to compute cache key: failed to calculate checksum of ref source: \"{path}\": not found: `{path}` is not in {place}", path = path.display())]
     NoSource {
         /// From the source's root.
         path: PathBuf,
@@ -91,10 +91,10 @@ pub enum OpFailure {
         input: &'static str,
     },
     /// A step wants a permission that the build was not granted.
-    #[error("the step wants {0}, which this build is not allowed")]
+    #[error("entitlement {0} is not allowed: the step wants it, the build does not have it")]
     NotAllowed(Entitlement),
     /// A step requires a secret that nobody lent.
-    #[error("secret `{id}`: not found; the step requires it")]
+    #[error("secret {id}: not found; the step requires it")]
     NoSecret {
         /// Its id.
         id: String,

@@ -39,6 +39,20 @@ impl Platform {
             .normalized()
     }
 
+    /// `os[(version[+feature…])]/architecture[/variant]`: what [`FromStr`] reads.
+    pub fn with_version(&self) -> String {
+        if self.os_version.is_empty() && self.os_features.is_empty() {
+            return self.to_string();
+        }
+        let mut inner = self.os_version.clone();
+        for feature in &self.os_features {
+            inner.push('+');
+            inner.push_str(feature);
+        }
+        let rest = self.to_string();
+        format!("{}({inner}){}", self.os, rest.strip_prefix(&self.os).unwrap_or_default())
+    }
+
     /// The platform this binary runs on.
     pub fn host() -> Self {
         let architecture = match std::env::consts::ARCH {
@@ -95,6 +109,22 @@ impl FromStr for Platform {
 
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let refuse = || PlatformError { text: text.chars().take(120).collect() };
+        // `os(version+feature+…)/…`, as containers write it.
+        if let Some((os, rest)) = text.split_once('(') {
+            let (inner, rest) = rest.split_once(')').ok_or_else(refuse)?;
+            let mut platform: Self = format!("{os}{rest}").parse().map_err(|_| refuse())?;
+            let plain =
+                |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b',');
+            let mut words = inner.split('+');
+            let version = words.next().unwrap_or_default();
+            let features: Vec<String> = words.map(str::to_owned).collect();
+            if text.starts_with('(') || !(plain(version) || version.is_empty()) || !features.iter().all(|f| plain(f)) {
+                return Err(refuse());
+            }
+            platform.os_version = version.to_owned();
+            platform.os_features = features;
+            return Ok(platform);
+        }
         let parts: Vec<&str> = text.split('/').collect();
         let plain = |part: &&str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
@@ -112,6 +142,32 @@ impl FromStr for Platform {
             [os, architecture] => Ok(Self::new(os, architecture, "")),
             [os, architecture, variant] => Ok(Self::new(os, architecture, variant)),
             _ => Err(refuse()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_and_features_are_read_and_written() {
+        for text in ["windows(10.0.20348.1006)/amd64", "windows(1.2.3+a+b)/amd64", "linux(+f)/arm/v6"] {
+            let platform: Platform = text.parse().expect(text);
+            assert_eq!(platform.with_version(), text);
+            assert!(!platform.to_string().contains('('));
+        }
+        assert_eq!("linux/x86_64".parse::<Platform>().expect("known").with_version(), "linux/amd64");
+        for text in [
+            "windows(1/amd64",
+            "(1)/amd64",
+            "windows(1,2)/amd64",
+            "windows(a/b)/amd64",
+            "windows(1+)/amd64",
+            "windows(1)",
+        ] {
+            let read = text.parse::<Platform>();
+            assert!(read.is_err() || text == "windows(1)", "{text}: {read:?}");
         }
     }
 }

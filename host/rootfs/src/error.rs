@@ -21,7 +21,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A path that had to exist does not.
-    #[error("`{path}`: no such file or directory", path = path.display())]
+    #[error("{path:?}: not found", path = path.display().to_string())]
     NotFound {
         /// Path inside the root.
         path: PathBuf,

@@ -122,7 +122,12 @@ fn of_a_stage_and_a_step() {
     let text = host.run(["build", &ctx]).expect("ran").stderr;
     assert!(text.contains("Dockerfile:3") && text.contains("did you mean the stage `build`?"), "{text}");
     dockerfile("FROM busybox AS build\nFROM busybox AS test\n");
-    fails(&host, &["build", "--target", "tset", &ctx], 3, &["no stage `tset` (did you mean `test`?)", "build, test"]);
+    fails(
+        &host,
+        &["build", "--target", "tset", &ctx],
+        3,
+        &["target stage \"tset\" could not be found (did you mean test?)", "build, test"],
+    );
     dockerfile("FROM scratch\nRUN echo\n");
     fails(&host, &["build", &ctx], 1, &["`/bin/sh`", "scratch"]);
     // What a step said is said again where the build ends, even where nothing else is shown.

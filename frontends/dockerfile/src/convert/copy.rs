@@ -41,7 +41,7 @@ fn mode(text: &str) -> Result<(i32, String), ConvertError> {
     }
     let wrong = || {
         ConvertError::instruction(format!(
-            "--chmod={text}: wanted octal digits from 0 to 07777, or a symbolic mode such as u=rwX,go=rX"
+            "invalid chmod parameter: '{text}'. it should be octal string and between 0 and 07777, or symbolic as in u=rwX,go=rX"
         ))
     };
     if text.bytes().all(|b| (b'0'..=b'7').contains(&b)) {
@@ -93,8 +93,9 @@ impl Converter<'_> {
             Some(&source) if self.stages[source].dispatched => self.stages[source].state.output,
             Some(_) => {
                 return Err(ConvertError::instruction(format!(
-                    "COPY --from={}: the stage must be defined before this one",
-                    copy.from.as_deref().unwrap_or_default()
+                    "cannot copy from stage {:?}, it needs to be defined before current stage {:?}",
+                    copy.from.as_deref().unwrap_or_default(),
+                    self.stages[id].name.as_deref().unwrap_or_default()
                 )));
             }
         };
@@ -267,7 +268,9 @@ impl Converter<'_> {
         template: &Copy,
     ) -> Result<Copy, ConvertError> {
         if !request.is_add {
-            return Err(ConvertError::instruction(format!("COPY {source}: only ADD takes a git repository")));
+            return Err(ConvertError::instruction(format!(
+                "source can't be a git ref for COPY: only ADD takes `{source}`"
+            )));
         }
         if let (Some(flag), Some(query)) = (request.keep_git_dir, git.keep_git_dir)
             && flag != query
@@ -294,7 +297,7 @@ impl Converter<'_> {
 
     fn url(&mut self, request: &Request<'_>, url: &str, shown: &str, template: &Copy) -> Result<Copy, ConvertError> {
         if !request.is_add {
-            return Err(ConvertError::instruction(format!("COPY {url}: only ADD takes a URL")));
+            return Err(ConvertError::instruction(format!("source can't be a URL for COPY: only ADD takes `{url}`")));
         }
         let file = url_file(url);
         let mut attrs = BTreeMap::from([("http.filename".to_owned(), file.clone())]);

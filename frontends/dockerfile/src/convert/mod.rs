@@ -130,6 +130,9 @@ pub fn answer(host: &dyn Host) -> Result<Option<Answer>, ConvertError> {
     const KEY: &str = "requestid";
     let options = Options::parse(host.options(), &host.build_platform())?;
     let Some(request) = options.raw(KEY).filter(|r| !r.is_empty()) else { return Ok(None) };
+    if request == "frontend.subrequests.describe" {
+        return Ok(Some(outline::requests()));
+    }
     let (context, source, ignore) = read(host, &options)?;
     let at_place = |e: ConvertError| e.in_file(&source.name);
     match request {
@@ -168,7 +171,7 @@ pub fn answer(host: &dyn Host) -> Result<Option<Answer>, ConvertError> {
             Ok(Some(lint::answer(&warnings, fault.as_ref(), &source)))
         }
         other => {
-            let known = "there are frontend.outline, frontend.targets and frontend.lint";
+            let known = "there are frontend.outline, frontend.targets, frontend.lint and frontend.subrequests.describe";
             Err(ConvertError::option(KEY, format!("unsupported request {other}: {known}")))
         }
     }
@@ -247,10 +250,14 @@ fn read(host: &dyn Host, options: &Options) -> Result<(MainContext, SourceFile, 
 fn parse(source: &SourceFile) -> Result<Dockerfile, ConvertError> {
     let file = crate::parse(&source.data).map_err(|e| {
         let at = stage::ranges(e.span);
-        ConvertError::from(ErrorKind::Syntax(e.to_string())).at(&at)
+        ConvertError::from(ErrorKind::Syntax(e.message())).at(&at)
     })?;
     if file.stages.is_empty() {
-        return Err(ErrorKind::Syntax(format!("`{}` has no FROM: there is nothing to build", source.name)).into());
+        return Err(ErrorKind::Syntax(format!(
+            "dockerfile contains no stages to build: `{}` has no FROM",
+            source.name
+        ))
+        .into());
     }
     Ok(file)
 }

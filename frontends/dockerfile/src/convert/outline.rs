@@ -117,6 +117,31 @@ fn table(rows: &[Vec<String>], gap: usize) -> String {
     out
 }
 
+/// What this frontend can be asked, for `frontend.subrequests.describe`: names, versions and descriptions as BuildKit's clients know
+/// them. BuildKit leaves out the linter, and so is it left out here.
+pub(crate) fn requests() -> Answer {
+    const VERSION: &str = "1.0.0";
+    let request = |name: &str, description: &str, options: Value| {
+        let results = ["result.json", "result.txt"].map(|name| json!({"name": name, "description": ""}));
+        json!({
+            "name": format!("frontend.{name}"), "version": VERSION, "type": "rpc", "description": description,
+            "opts": options, "inputs": null, "metadata": results, "refs": null,
+        })
+    };
+    let target = json!([{"name": "target", "description": "Target build stage"}]);
+    let known = [
+        request("outline", "List all parameters current build target supports", target),
+        request("targets", "List all targets current build supports", json!([])),
+        request("subrequests.describe", "List available subrequest types", Value::Null),
+    ];
+    let mut rows = vec![["NAME", "VERSION", "DESCRIPTION"].map(str::to_owned).to_vec()];
+    for request in &known {
+        let text = |key: &str| request[key].as_str().unwrap_or_default().to_owned();
+        rows.push(vec![text("name").trim_start_matches("frontend.").to_owned(), text("version"), text("description")]);
+    }
+    Answer { json: pretty(&Value::Array(known.to_vec())), text: table(&rows, 1), version: VERSION, status: None }
+}
+
 impl Converter<'_> {
     /// The stages in the order in which BuildKit looks at them: the target, its base and theirs, then what it copies from.
     fn outlined(&self, target: StageId) -> Vec<StageId> {

@@ -51,10 +51,9 @@ const KNOWN_ARCH: &[&str] = &[
 
 /// A text that names no platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{text}` is no platform: {reason} (wanted os/architecture[/variant], for example linux/arm64)")]
+#[error("{reason}: invalid argument")]
 pub struct PlatformError {
-    text: String,
-    reason: &'static str,
+    reason: String,
 }
 
 fn architecture(arch: &str, variant: &str) -> (String, String) {
@@ -98,13 +97,18 @@ impl Platform {
     /// # Errors
     /// When the text names no platform.
     pub fn parse(text: &str, host: &Self) -> Result<Self, PlatformError> {
-        let fail = |reason| PlatformError { text: text.to_owned(), reason };
+        let fail = |reason: &str| PlatformError { reason: format!("{text:?}: {reason}") };
+        let bad_part = |part: &str| PlatformError {
+            reason: format!(
+                "{part:?} is an invalid component of {text:?}: platform specifier component must match \"^[A-Za-z0-9_.-]+$\""
+            ),
+        };
         let parts: Vec<&str> = text.split('/').collect();
         let word =
             |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
         let (os, rest) = parts[0].split_once('(').map_or((parts[0], None), |(a, b)| (a, Some(b)));
-        if !word(os) || parts[1..].iter().any(|p| !word(p)) {
-            return Err(fail("a part is empty or has characters other than letters, digits, `_`, `.`, `-`"));
+        if let Some(part) = std::iter::once(os).chain(parts[1..].iter().copied()).find(|part| !word(part)) {
+            return Err(bad_part(part));
         }
         let mut platform = Self { os: operating_system(os), ..Self::default() };
         if let Some(rest) = rest {
@@ -119,7 +123,9 @@ impl Platform {
                 (platform.architecture, platform.variant) = architecture(only, "");
                 platform.drop_default_arm();
                 if !KNOWN_ARCH.contains(&platform.architecture.as_str()) {
-                    return Err(fail("unknown operating system or architecture"));
+                    return Err(fail(
+                        "unknown operating system or architecture (wanted os/architecture[/variant], as in linux/arm64)",
+                    ));
                 }
                 platform.os.clone_from(&host.os);
             }

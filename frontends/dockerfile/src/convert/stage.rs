@@ -155,7 +155,7 @@ impl Converter<'_> {
         let base = base.text;
         if base.is_empty() {
             return Err(ConvertError::instruction(format!(
-                "the base `{}` expands to nothing: give its ARG a default",
+                "base name ({}) should not be blank: give its ARG a default",
                 source.base
             )));
         }
@@ -165,15 +165,17 @@ impl Converter<'_> {
                 let found = expand(word)?;
                 self.report_undeclared(&found.unmatched);
                 self.report_platform(source, word, &found);
-                used.extend(found.matched);
-                let text = found.text;
+                used.extend(found.matched.iter().cloned());
+                let text = &found.text;
                 if text.is_empty() {
-                    return Err(ConvertError::instruction(format!("the platform `{word}` expands to nothing")));
+                    let near = self.near_global(&found.unmatched);
+                    let message = format!("empty platform value from expression {word}{near}");
+                    return Err(ConvertError::instruction(message));
                 }
-                Some(
-                    Platform::parse(&text, &self.build_platform)
-                        .map_err(|e| ConvertError::instruction(e.to_string()))?,
-                )
+                Some(Platform::parse(text, &self.build_platform).map_err(|e| {
+                    let near = self.near_global(&found.unmatched);
+                    ConvertError::instruction(format!("failed to parse platform {word}: {e}{near}"))
+                })?)
             }
         };
         let mut stage = self.new_stage(base, ranges(source.span));
@@ -204,6 +206,13 @@ impl Converter<'_> {
         stage.outline.used.extend(used);
         stage.command_total = steps + usize::from(stage.base_name != SCRATCH && stage.base.is_none());
         Ok(())
+    }
+
+    /// The variable that one without a value was probably meant to be, as the end of a message.
+    fn near_global(&self, unmatched: &BTreeSet<String>) -> String {
+        let known: Vec<&str> = self.global.iter().map(|(key, _)| key).collect();
+        let near = unmatched.iter().find_map(|name| suggest::exact(name, &known));
+        near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default()
     }
 
     /// Variables of FROM that no ARG before it declares.
@@ -246,14 +255,16 @@ impl Converter<'_> {
         }
         self.find(&self.options.target).ok_or_else(|| {
             let names: Vec<&str> = self.stages.iter().filter_map(|s| s.name.as_deref()).collect();
-            let known = if names.is_empty() {
-                "no stage has a name".to_owned()
-            } else {
-                format!("there are {}", names.join(", "))
-            };
             let near = suggest::any_case(&self.options.target, &names);
-            let near = near.map(|near| format!(" (did you mean `{near}`?)")).unwrap_or_default();
-            ConvertError::option("target", format!("there is no stage `{}`{near}: {known}", self.options.target))
+            let near = near.map(|near| format!(" (did you mean {near}?)")).unwrap_or_default();
+            let known = match names.as_slice() {
+                [] => "no stage has a name".to_owned(),
+                names => format!("there are {}", names.join(", ")),
+            };
+            ConvertError::instruction(format!(
+                "target stage {:?} could not be found{near}: {known}",
+                self.options.target
+            ))
         })
     }
 
@@ -290,7 +301,8 @@ impl Converter<'_> {
                         self.lexer.expand(from, &NoEnv).map_err(|e| ConvertError::instruction(e.to_string()))?;
                     if expanded.text != from {
                         return Err(ConvertError::instruction(format!(
-                            "--from={from} does not expand variables: give the image a stage of its own and name that"
+                            "variable expansion is not supported for --from, define a new stage with FROM using ARG from global \
+                             scope as a workaround: --from={from}"
                         )));
                     }
                     vec![self.source(from, at, true)?]
@@ -312,7 +324,7 @@ impl Converter<'_> {
     fn source(&mut self, from: &str, at: Vec<Range>, by_index: bool) -> Result<StageId, ConvertError> {
         if by_index && let Ok(index) = from.parse::<i64>() {
             return usize::try_from(index).ok().filter(|i| *i < self.stages.len()).ok_or_else(|| {
-                ConvertError::instruction(format!("--from={from}: there is no stage with this number"))
+                ConvertError::instruction(format!("invalid stage index {from}: --from={from} names no stage"))
             });
         }
         if let Some(id) = self.find(from) {
@@ -339,7 +351,8 @@ impl Converter<'_> {
                 };
                 if on_path[next] {
                     let stage = &self.stages[next];
-                    let error = ConvertError::instruction(format!("stage `{}` depends on itself", stage.title));
+                    let error =
+                        ConvertError::instruction(format!("circular dependency detected on stage: {}", stage.title));
                     return Err(error.at(&stage.ranges));
                 }
                 if !done[next] {

@@ -20,7 +20,7 @@ impl Call {
     pub fn parse(text: &str) -> Result<Option<Self>, BuildError> {
         let wrong = |message: String| {
             BuildError::new(Kind::Request, format!("--call {text}: {message}"))
-                .hint("the methods are build, check, outline, targets and convertllb")
+                .hint("the methods are build, check, outline, targets, convertllb and subrequests.describe")
         };
         let mut call = Self { method: String::new(), json: false, ignore_status: false };
         for field in text.split(',') {
@@ -39,7 +39,7 @@ impl Call {
         }
         match call.method.as_str() {
             "" | "build" => Ok(None),
-            "check" | "lint" | "outline" | "targets" | "convertllb" => Ok(Some(call)),
+            "check" | "lint" | "outline" | "targets" | "convertllb" | "subrequests.describe" => Ok(Some(call)),
             other => Err(wrong(format!("unknown method `{other}`"))),
         }
     }

@@ -204,23 +204,32 @@ fn refusals_say_where() {
             "FROM busybox\n\nADD git://x/y?what=1 /z",
             "Dockerfile:3: the query of the repository has an unknown key `what`",
         ),
-        ("FROM busybox\nCOPY git@h:x /z", "Dockerfile:2: COPY git@h:x: only ADD takes a git repository"),
-        ("FROM busybox\nCOPY https://h/x /z", "Dockerfile:2: COPY https://h/x: only ADD takes a URL"),
-        ("FROM busybox\nCOPY --chmod=9 a /z", "Dockerfile:2: --chmod=9: wanted octal digits"),
+        ("FROM busybox\nCOPY git@h:x /z", "Dockerfile:2: source can't be a git ref for COPY"),
+        ("FROM busybox\nCOPY https://h/x /z", "Dockerfile:2: source can't be a URL for COPY"),
+        ("FROM busybox\nCOPY --chmod=9 a /z", "Dockerfile:2: invalid chmod parameter: '9'. it should be octal"),
         ("FROM nowhere", "Dockerfile:1: cannot resolve the image `nowhere:latest`"),
-        ("FROM $X", "Dockerfile:1: the base `$X` expands to nothing"),
-        ("FROM --platform=$X busybox", "Dockerfile:1: the platform `$X` expands to nothing"),
+        ("FROM $X", "Dockerfile:1: base name ($X) should not be blank"),
+        ("FROM --platform=$X busybox", "Dockerfile:1: empty platform value from expression $X"),
+        (
+            "ARG MY_OS=linux\nFROM --platform=$MYOS/amd64 busybox",
+            "Dockerfile:2: failed to parse platform $MYOS/amd64: \"\" is an invalid component of \"/amd64\": platform specifier \
+             component must match \"^[A-Za-z0-9_.-]+$\": invalid argument (did you mean MY_OS?)",
+        ),
+        (
+            "FROM busybox\nRUNN true",
+            "Dockerfile:2: dockerfile parse error on line 2: unknown instruction: RUNN (did you mean RUN?)",
+        ),
         ("FROM busybox\nSTOPSIGNAL NOPE", "Dockerfile:2: STOPSIGNAL: there is no signal `NOPE`"),
         ("FROM busybox\nEXPOSE x", "Dockerfile:2: EXPOSE x: the port is no number"),
         (
             "FROM busybox AS a\nCOPY --from=b /x /y\nFROM a AS b",
-            "Dockerfile:2: COPY --from=b: the stage must be defined",
+            "Dockerfile:2: cannot copy from stage \"b\", it needs to be defined before current stage \"a\"",
         ),
-        ("FROM busybox AS a\nCOPY --from=a /x /y", "Dockerfile:1: stage `a` depends on itself"),
-        ("FROM busybox\nCOPY --from=$X /x /y", "Dockerfile:2: --from=$X does not expand variables"),
-        ("FROM busybox\nCOPY --from=7 /x /y", "Dockerfile:2: --from=7: there is no stage with this number"),
+        ("FROM busybox AS a\nCOPY --from=a /x /y", "Dockerfile:1: circular dependency detected on stage: a"),
+        ("FROM busybox\nCOPY --from=$X /x /y", "Dockerfile:2: variable expansion is not supported for --from"),
+        ("FROM busybox\nCOPY --from=7 /x /y", "Dockerfile:2: invalid stage index 7"),
         ("FROM Busybox", "Dockerfile:1: `Busybox` is no image reference"),
-        ("ARG X=1", "no FROM"),
+        ("ARG X=1", "dockerfile contains no stages to build"),
     ] {
         let error = refused(text).to_string();
         assert!(error.contains(wanted), "{text}\n  wanted {wanted}\n  got    {error}");
@@ -229,14 +238,22 @@ fn refusals_say_where() {
 
 #[test]
 fn an_unknown_target_is_refused_with_the_known_ones() {
-    let case = Case {
-        name: String::new(),
-        file: "stages.Dockerfile".into(),
-        options: vec![("target".into(), "nope".into())],
-        context: "context".into(),
+    let refused = |target: &str| {
+        let case = Case {
+            name: String::new(),
+            file: "stages.Dockerfile".into(),
+            options: vec![("target".into(), target.into())],
+            context: "context".into(),
+        };
+        rhost_dockerfile::convert::build(&host(&case, "s")).unwrap_err().to_string()
     };
-    let error = rhost_dockerfile::convert::build(&host(&case, "s")).unwrap_err().to_string();
-    assert!(error.contains("there is no stage `nope`: there are build, unused, files, final"), "{error}");
+    let error = refused("nope");
+    assert!(
+        error.contains("target stage \"nope\" could not be found: there are build, unused, files, final"),
+        "{error}"
+    );
+    let error = refused("finale");
+    assert!(error.contains("target stage \"finale\" could not be found (did you mean final?)"), "{error}");
 }
 
 /// A host with a build file that is not in the folder.

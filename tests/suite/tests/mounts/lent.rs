@@ -126,10 +126,10 @@ fn missing_and_wrong_secrets() {
     let Some((host, _registry)) = host() else { return };
     let dockerfile = "FROM busybox\nRUN --mount=type=secret,id=npm,required true\n";
     let text = build(&host, dockerfile, &[]).failure(1);
-    assert!(text.contains("Dockerfile:2") && text.contains("secret `npm`: not found"), "{text}");
+    assert!(text.contains("Dockerfile:2") && text.contains("secret npm: not found"), "{text}");
     assert!(text.contains("hint: lend it with `--secret id=npm,src=FILE`"), "{text}");
     let variable = dockerfile.replace("npm,", "npm,env=N,");
-    assert!(build(&host, &variable, &[]).failure(1).contains("secret `npm`: not found"));
+    assert!(build(&host, &variable, &[]).failure(1).contains("secret npm: not found"));
     for (flag, reason) in [
         ("id=a,src=/nowhere", "cannot read `/nowhere`"),
         ("id=a,value=x", "`value` is no key"),

@@ -61,29 +61,29 @@ fn refusals() {
         ("a\"b", "quote inside"),
         ("\"a", "not closed"),
         ("\"a\"b", "behind a closing"),
-        ("from=$x", "does not expand"),
-        ("target", "`target` needs a value"),
+        ("from=$x", "doesn't support variable expansion"),
+        ("target", "invalid field 'target'"),
         ("type=binf", "did you mean bind?"),
         ("type=cach,target=/x", "did you mean cache?"),
-        ("type=volume", "unknown mount type `volume`"),
+        ("type=volume", "unsupported mount type \"volume\""),
         ("targt=/x", "did you mean target?"),
-        ("bogus=1", "unknown mount option `bogus`"),
-        ("ro=maybe", "ro: invalid value `maybe`"),
+        ("bogus=1", "unexpected key 'bogus'"),
+        ("ro=maybe", "invalid value for ro: maybe"),
         ("type=cache,sharing=share", "did you mean shared?"),
-        ("type=bind,sharing=shared", "sharing` does not go with type=bind"),
-        ("size=1,type=tmpfs", "size` does not go with type=bind"),
-        ("type=tmpfs,size=x", "size: invalid value"),
-        ("type=cache,required", "required` does not go with type=cache"),
-        ("target=/x,mode=0700", "mode` does not go with type=bind"),
-        ("target=/x,uid=0", "uid` does not go"),
-        ("type=tmpfs,gid=0", "gid` does not go with type=tmpfs"),
-        ("type=cache,mode=9", "mode: invalid value `9`"),
-        ("type=cache,uid=-1", "uid: invalid value"),
-        ("type=cache,uid=+1", "uid: invalid value"),
-        ("type=secret", "needs id, source or target"),
-        ("type=secret,id=a,source=b", "not both"),
-        ("type=secret,id=a,from=b", "from` does not go with type=secret"),
-        ("type=secret,id=a,sharing=shared", "sharing` does not go"),
+        ("type=bind,sharing=shared", "unexpected key 'sharing' for mount type 'bind'"),
+        ("size=1,type=tmpfs", "'size' for mount type 'bind'"),
+        ("type=tmpfs,size=x", "invalid value for size"),
+        ("type=cache,required", "'required' for mount type 'cache'"),
+        ("target=/x,mode=0700", "'mode' for mount type 'bind'"),
+        ("target=/x,uid=0", "unexpected key 'uid'"),
+        ("type=tmpfs,gid=0", "'gid' for mount type 'tmpfs'"),
+        ("type=cache,mode=9", "invalid value for mode: 9"),
+        ("type=cache,uid=-1", "invalid value for uid"),
+        ("type=cache,uid=+1", "invalid value for uid"),
+        ("type=secret", "one of source, target required"),
+        ("type=secret,id=a,source=b", "both source and id can't be set"),
+        ("type=secret,id=a,from=b", "'from' for mount type 'secret'"),
+        ("type=secret,id=a,sharing=shared", "unexpected key 'sharing'"),
     ]);
 }
 
@@ -117,7 +117,7 @@ fn devices() {
     assert_eq!(device("v.com/d=x"), Ok(("v.com/d=x".into(), false)));
     assert_eq!(device("v.com/d=x,required"), Ok(("v.com/d=x".into(), true)));
     assert_eq!(device("name=v.com/d,required=false"), Ok(("v.com/d".into(), false)));
-    assert!(device("a,name=b").unwrap_err().contains("already named `a`"));
+    assert!(device("a,name=b").unwrap_err().contains("already set to a"));
     assert!(device("a,requird=1").unwrap_err().contains("did you mean required?"));
     assert!(device("a,required=x").unwrap_err().contains("boolean"));
 }
