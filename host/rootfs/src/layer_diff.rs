@@ -14,6 +14,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::copy_entry::open_path;
 use crate::file_ops::MAX_DEPTH;
+use crate::layer_sink::{Items, Sink};
 use crate::path::{join, os, owned};
 use crate::root::{self, stat_fd, try_stat_at};
 use crate::tar_header::{Flag, TarHeader};
@@ -51,29 +52,53 @@ pub enum Below<'a> {
 /// # Errors
 /// A file cannot be read or changes while it is read, or `out` fails.
 pub fn write_layer(upper: &Root, below: Below<'_>, out: impl Write, options: &LayerOptions) -> Result<LayerInfo> {
-    let mut layer = Layer { out, size: 0, entries: 0, links: HashMap::new(), buffer: Vec::new(), options };
     let base = match below {
         Below::Unknown => Base::Unknown,
         Below::Nothing => Base::Absent,
         Below::Tree(root) => Base::Dir(root.open_dir(b"/")?),
     };
-    let top = upper.open_dir(b"/")?;
-    let mut levels = vec![Level::open(top, base, false, Vec::new(), None)?];
-    while let Some(level) = levels.last_mut() {
-        let Some(name) = level.todo.pop() else {
-            levels.pop();
-            continue;
-        };
-        if let Some(next) = layer.entry(&mut levels, &name)? {
-            if levels.len() >= MAX_DEPTH {
-                return Err(Error::TooDeep { path: owned(&next.path), limit: MAX_DEPTH });
+    let top = Level::open(upper.open_dir(b"/")?, base, false, Vec::new(), None)?;
+    let layer = Layer { items: Items::default(), entries: 0, links: HashMap::new(), options: options.clone() };
+    let mut walk = Walk { layer, levels: vec![top] };
+    let mut sink = Sink::new(out);
+    let first = walk.some()?;
+    sink.put(first)?;
+    let over = walk.levels.is_empty();
+    let entries = if over { walk.entries() } else { sink.follow(walk)? };
+    Ok(LayerInfo { size: sink.end()?, entries })
+}
+
+/// The walk over the directory, as far as it is.
+pub(crate) struct Walk {
+    layer: Layer,
+    levels: Vec<Level>,
+}
+
+impl Walk {
+    /// What comes next, some at a time; nothing at the end.
+    pub(crate) fn some(&mut self) -> Result<Items> {
+        while let Some(level) = self.levels.last_mut() {
+            let Some(name) = level.todo.pop() else {
+                self.levels.pop();
+                continue;
+            };
+            if let Some(next) = self.layer.entry(&mut self.levels, &name)? {
+                if self.levels.len() >= MAX_DEPTH {
+                    return Err(Error::TooDeep { path: owned(&next.path), limit: MAX_DEPTH });
+                }
+                self.levels.push(next);
             }
-            levels.push(next);
+            if self.layer.items.is_full() {
+                break;
+            }
         }
+        Ok(std::mem::take(&mut self.layer.items))
     }
-    layer.write(&[0; 1024])?;
-    layer.out.flush().map_err(|source| Error::Sink { source })?;
-    Ok(LayerInfo { size: layer.size, entries: layer.entries })
+
+    /// Entries so far.
+    pub(crate) fn entries(&self) -> u64 {
+        self.layer.entries
+    }
 }
 
 /// The same directory in the layers below.
@@ -149,23 +174,14 @@ fn attributes_among(
     Ok(Attributes { kept: all.into_iter().filter(|(k, _)| keep(k)).collect(), opaque })
 }
 
-struct Layer<'a, W> {
-    out: W,
-    size: u64,
+struct Layer {
+    items: Items,
     entries: u64,
     links: HashMap<(u64, u64), Vec<u8>>,
-    /// Bytes of a file on their way.
-    buffer: Vec<u8>,
-    options: &'a LayerOptions,
+    options: LayerOptions,
 }
 
-impl<W: Write> Layer<'_, W> {
-    fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        self.out.write_all(bytes).map_err(|source| Error::Sink { source })?;
-        self.size += bytes.len() as u64;
-        Ok(())
-    }
-
+impl Layer {
     /// Writes `name` of the last level; a directory is answered, to go on in.
     fn entry(&mut self, levels: &mut [Level], name: &[u8]) -> Result<Option<Level>> {
         let Some(level) = levels.last() else { return Ok(None) };
@@ -279,7 +295,8 @@ impl<W: Write> Layer<'_, W> {
             device: (0, 0),
             xattrs: &[],
         };
-        self.write(&header.bytes())
+        self.items.bytes(&header.bytes());
+        Ok(())
     }
 
     fn leaf(
@@ -311,31 +328,10 @@ impl<W: Write> Layer<'_, W> {
         }
     }
 
-    fn file(&mut self, mut file: File, path: &[u8], stat: &Stat, xattrs: &[Attribute]) -> Result<()> {
-        let shown = owned(path);
+    fn file(&mut self, file: File, path: &[u8], stat: &Stat, xattrs: &[Attribute]) -> Result<()> {
         self.header(path, Flag::File, stat, stat.size, b"", xattrs)?;
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let most = usize::try_from(stat.size.min(256 << 10)).unwrap_or(0);
-        if buffer.len() < most {
-            buffer.resize(most, 0);
-        }
-        let mut left = stat.size;
-        while left > 0 {
-            let wanted = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-            let count = file.read(&mut buffer[..wanted]).map_err(|e| Error::io("read", &shown, e))?;
-            if count == 0 {
-                return Err(Error::Changed { path: shown });
-            }
-            self.write(&buffer[..count])?;
-            left -= count as u64;
-        }
-        self.buffer = buffer;
-        let after = stat_fd(&file, &shown)?;
-        if (after.size, after.ino) != (stat.size, stat.ino) {
-            return Err(Error::Changed { path: shown });
-        }
-        let padding = usize::try_from(stat.size.next_multiple_of(512) - stat.size).unwrap_or(0);
-        self.write(&[0; 512][..padding])
+        self.items.file(file, path, stat);
+        Ok(())
     }
 
     fn seconds(&self, mtime: Timestamp) -> i64 {
@@ -369,7 +365,8 @@ impl<W: Write> Layer<'_, W> {
             device,
             xattrs,
         };
-        self.write(&header.bytes())
+        self.items.bytes(&header.bytes());
+        Ok(())
     }
 }
 

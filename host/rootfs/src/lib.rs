@@ -18,6 +18,7 @@ mod layer_apply;
 mod layer_diff;
 mod layer_fit;
 mod layer_flatten;
+mod layer_sink;
 mod listing;
 mod mode;
 pub mod path;

@@ -167,3 +167,36 @@ fn following_paths_brings_links_and_targets() {
     let filter = Filter { follow_paths: Some(vec![".".into()]), ..Default::default() };
     assert_eq!(rhost_rootfs::walk(&from, &filter).unwrap().len(), 5);
 }
+
+/// More than one thread copies them, and more than one queue full.
+#[test]
+fn many_files_are_copied_as_few_are() {
+    let (from, source) = dir();
+    for number in 0..1500 {
+        file(from.path(), &format!("d{}/f{number}", number % 40), &format!("{number}").repeat(number % 90 * 40));
+    }
+    link(from.path(), "f7", "d7/link");
+    std::fs::hard_link(from.path().join("d3/f3"), from.path().join("d5/same")).unwrap();
+    let at = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    for number in 0..40 {
+        let directory = std::fs::File::open(from.path().join(format!("d{number}"))).unwrap();
+        directory.set_modified(at(1_000_000 + number)).unwrap();
+    }
+    let (to, root) = dir();
+    // What is in the way goes.
+    file(to.path(), "out/d9/f9", "old");
+    subdir(to.path(), "out/d1");
+    link(to.path(), "nowhere", "out/d1/f1");
+    copy(&Source::Root(source.clone()), &root, &copy_options("/", "/out")).unwrap();
+    assert_eq!(list(&to.path().join("out")), list(from.path()));
+    let meta = |path: &str| std::fs::symlink_metadata(to.path().join("out").join(path)).unwrap();
+    for number in 0..40 {
+        assert_eq!(meta(&format!("d{number}")).modified().unwrap(), at(1_000_000 + number), "d{number}");
+    }
+    assert_eq!(meta("d3/f3").ino(), meta("d5/same").ino());
+    // One that cannot be: it is named.
+    let (to, root) = dir();
+    subdir(to.path(), "out/d2/f802");
+    let error = copy(&Source::Root(source), &root, &copy_options("/", "/out")).unwrap_err();
+    assert!(matches!(&error, Error::DirectoryInTheWay { path } if path.ends_with("out/d2/f802")), "{error}");
+}

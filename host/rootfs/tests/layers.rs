@@ -350,3 +350,45 @@ fn layers_laid_over_each_other_are_one_directory_without_marks() {
     assert_eq!(kept.ino(), fs::metadata(low.join("kept-too")).unwrap().ino());
     assert_eq!(kept.nlink(), 4);
 }
+
+/// More than the walk hands over at once.
+#[test]
+fn many_files_make_a_round_trip() {
+    if !privileged("many_files_make_a_round_trip") {
+        return;
+    }
+    let (tmp, root) = dir();
+    for number in 0..900 {
+        file(tmp.path(), &format!("d{}/e{}/f{number}", number % 7, number % 3), &"x".repeat(number * 7 % 3000));
+    }
+    file(tmp.path(), "large", &"0123456789".repeat(200_000));
+    std::fs::hard_link(tmp.path().join("d0/e0/f0"), tmp.path().join("zero")).unwrap();
+    let tar = write(&root);
+    assert_eq!(write(&root), tar);
+    let (out, target) = dir();
+    apply(&tar, &target, &[]);
+    assert_eq!(list(out.path()), list(tmp.path()));
+    // Names in order, whoever opened the files.
+    let names: Vec<_> = tar::Archive::new(&tar[..])
+        .entries()
+        .unwrap()
+        .map(|entry| entry.unwrap().path_bytes().into_owned())
+        .filter(|name| !name.ends_with(b"/"))
+        .collect();
+    assert_eq!(names.len(), 902);
+    let depth_first = |name: &Vec<u8>| name.split(|b| *b == b'/').map(<[u8]>::to_vec).collect::<Vec<_>>();
+    assert!(names.windows(2).all(|pair| depth_first(&pair[0]) < depth_first(&pair[1])));
+    // A stream that fails ends the walk, too.
+    struct Broken(usize);
+    impl std::io::Write for Broken {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = write_layer(&root, Below::Unknown, Broken(300_000), &LayerOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("no storage space"), "{error}");
+}
