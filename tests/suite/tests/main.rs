@@ -12,6 +12,7 @@ mod images;
 mod mistakes;
 mod mounts;
 mod nested;
+mod packing;
 mod platforms;
 mod push;
 mod registries;
