@@ -57,6 +57,11 @@ pub struct Engine {
     emulation: Arc<Emulation>,
 }
 
+/// What a user without subordinate ids is told.
+const SINGLE_ID: &str = "only one user can be had in images here: every file belongs to root and steps cannot become other users. Ranges in \
+     /etc/subuid and /etc/subgid (`usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`, by root) and newuidmap \
+     (package uidmap) change that";
+
 /// The kind of results in the cache.
 pub(crate) const SNAPSHOTS: &str = "snapshot-v2";
 
@@ -214,6 +219,9 @@ impl Engine {
     /// Whatever went wrong, with its kind, its place in the build file, and ways out.
     pub async fn build(&self, request: &BuildRequest, events: &Events) -> Result<Exported, BuildError> {
         let store = self.store.for_build();
+        if self.options.single_id {
+            events.send(Event::Warning { vertex: None, message: SINGLE_ID.into() });
+        }
         let mut built = self.build_in(&store, request, events).await;
         if built.is_err() && store.restore_lost_records() {
             // What it had found in the damaged records is gone: from the start, without them.

@@ -1,10 +1,12 @@
 //! BuildKit: buildkitd as root (OCI worker, overlayfs, runc with seccomp, host network) and buildctl as its client.
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rhost_kit::Keeper;
 
 use crate::builder::{Builder, Built, Output};
 use crate::process;
@@ -18,7 +20,7 @@ pub struct BuildKit {
     directory: PathBuf,
     registry: String,
     states: usize,
-    daemon: Option<Child>,
+    daemon: Option<Keeper>,
 }
 
 impl BuildKit {
@@ -51,22 +53,20 @@ impl BuildKit {
             self.registry
         );
         fs::write(state.join("buildkitd.toml"), config)?;
-        let log = fs::File::create(state.join("log"))?;
-        let daemon = Command::new(self.programs.join("buildkitd"))
-            .arg("--config")
-            .arg(state.join("buildkitd.toml"))
-            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .context("starting buildkitd")?;
+        let mut log = fs::File::create(state.join("log"))?;
+        let config = state.join("buildkitd.toml");
+        let path = OsStr::new("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
+        let program = self.programs.join("buildkitd");
+        // `env` becomes buildkitd: the process is the one that is measured.
+        let arguments = [path, program.as_os_str(), OsStr::new("--config"), config.as_os_str()];
+        let (daemon, mut said) = Keeper::server(OsStr::new("env"), &arguments, &state).context("starting buildkitd")?;
+        std::thread::spawn(move || std::io::copy(&mut said, &mut log));
+        let pid = daemon.id();
         self.daemon = Some(daemon);
         let begin = Instant::now();
         while !self.client(&["debug", "workers"]).output()?.status.success() {
-            let ended = self.daemon.as_mut().and_then(|daemon| daemon.try_wait().ok().flatten());
-            if ended.is_some() || begin.elapsed() > START {
+            let ended = process::status(pid, "VmHWM:").is_none();
+            if ended || begin.elapsed() > START {
                 bail!("buildkitd does not come up:\n{}", fs::read_to_string(state.join("log"))?);
             }
             std::thread::sleep(Duration::from_millis(50));
@@ -75,12 +75,10 @@ impl BuildKit {
     }
 
     fn stop(&mut self) -> Result<()> {
-        let Some(mut daemon) = self.daemon.take() else { return Ok(()) };
-        if let Some(pid) = rustix::process::Pid::from_raw(daemon.id() as i32) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
-        daemon.wait()?;
-        fs::remove_dir_all(self.state()).context("removing buildkitd's state")
+        let Some(daemon) = self.daemon.take() else { return Ok(()) };
+        drop(daemon);
+        ensure!(!self.state().exists(), "buildkitd's state `{}` cannot be removed", self.state().display());
+        Ok(())
     }
 
     fn client(&self, arguments: &[&str]) -> Command {

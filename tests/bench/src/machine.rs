@@ -1,5 +1,5 @@
 //! The machine: what it is, said in general terms, and where on it state can lie so that no disk is measured.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -37,8 +37,8 @@ pub fn look() -> Result<Machine> {
     })
 }
 
-/// A fresh directory on a tmpfs, removed at the end.
-pub fn tmpfs() -> Result<tempfile::TempDir> {
+/// A fresh directory on a tmpfs, removed at the end with all that is mounted in it, even after Ctrl-C.
+pub fn tmpfs() -> Result<(PathBuf, rhost_kit::Keeper)> {
     if !rhost_kit::is_root() {
         bail!("the bench runs as root: buildkitd with overlayfs and runc wants it");
     }
@@ -57,5 +57,8 @@ pub fn tmpfs() -> Result<tempfile::TempDir> {
             SPACE >> 20
         );
     }
-    tempfile::Builder::new().prefix("rhost-bench-").tempdir_in(place).context("making a directory in /dev/shm")
+    let made = tempfile::Builder::new().prefix("rhost-bench-").tempdir_in(place);
+    let directory = made.context("making a directory in /dev/shm")?.keep();
+    let keeper = rhost_kit::Keeper::directory(&directory)?;
+    Ok((directory, keeper))
 }

@@ -57,9 +57,10 @@ fn main() -> Result<()> {
         bail!("no case is called like that; --list names them");
     }
     let machine = machine::look()?;
-    let directory = machine::tmpfs()?;
+    // Dropped last.
+    let (directory, _keeper) = machine::tmpfs()?;
     let mut bench = Bench::new(
-        directory.path(),
+        &directory,
         rhost.context("--rhost BINARY is wanted")?,
         buildkit.context("--buildkit DIRECTORY is wanted")?,
         repeats,

@@ -95,19 +95,42 @@ pub fn debian() -> Result<Image> {
     let layout = cached(&format!("debian-v1-debian{}-{architecture}", debian_version()?), |to| {
         let scratch = tempfile::tempdir()?;
         let tar = scratch.path().join("debian.tar");
-        let mut command = Command::new("mmdebstrap");
+        let mut command = mmdebstrap()?;
         command
             .args(["--variant=apt", "--include=gcc,libc6-dev,make"])
             .args(["--dpkgopt=path-exclude=/usr/share/doc/*", "--dpkgopt=path-exclude=/usr/share/man/*"])
             .arg("--dpkgopt=path-exclude=/usr/share/locale/*")
             .arg(codename()?)
-            .arg(&tar)
-            .env("SOURCE_DATE_EPOCH", "1735689600");
+            .arg(&tar);
         output(&mut command)?;
         let config = json!({"Env": [PATH], "Cmd": ["bash"]});
         write_layout(to, TAG, &[Platform { architecture: &architecture, variant: "", tar: &tar, config }])
     })?;
     Ok(Image { layout, tag: TAG })
+}
+
+/// mmdebstrap: it must be root for a moment, in a user namespace of its own where the user has subordinate ids, else through sudo.
+fn mmdebstrap() -> Result<Command> {
+    const EPOCH: &str = "SOURCE_DATE_EPOCH=1735689600";
+    let mut command = if crate::is_root() || has_subordinate_ids()? {
+        Command::new("env")
+    } else {
+        eprintln!("kit: no range for this user in /etc/subuid: mmdebstrap runs through sudo");
+        let mut sudo = Command::new("sudo");
+        sudo.arg("env");
+        sudo
+    };
+    command.args([EPOCH, "mmdebstrap"]);
+    Ok(command)
+}
+
+/// Whether /etc/subuid has a range for this user, by name or by number.
+pub(crate) fn has_subordinate_ids() -> Result<bool> {
+    let id = |flag| output(Command::new("id").arg(flag));
+    let (name, number) = (id("-un").unwrap_or_default(), id("-u")?);
+    let ranges = fs::read_to_string("/etc/subuid").unwrap_or_default();
+    let owners = ranges.lines().filter_map(|line| line.split(':').next());
+    Ok(owners.into_iter().any(|owner| owner == name.trim() || owner == number.trim()))
 }
 
 /// Downloads the newest `package` of `architecture` into the new directory `dir`.

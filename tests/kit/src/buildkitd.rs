@@ -1,26 +1,23 @@
 //! `Buildkitd`: a real BuildKit daemon with a store of its own, gone when it is dropped or its test dies.
 //!
 //! Worker oci, snapshotter overlayfs, network of the host. It listens on a socket in its own directory and its log tells
-//! when; a shell holds it by a pipe from this process, so that even a killed test leaves no daemon behind.
+//! when; a [`Keeper`] holds it, so that even a killed test leaves no daemon, mount or directory behind.
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
-use tempfile::TempDir;
 
 use crate::cache::cache_home;
-
-/// Ends with the daemon when standard input ends.
-const KEEPER: &str = r#""$@" </dev/null & pid=$!; read -r _; kill "$pid"; wait "$pid""#;
+use crate::keeper::Keeper;
 
 /// A running daemon.
 #[derive(Debug)]
 pub struct Buildkitd {
-    keeper: Child,
+    _keeper: Keeper,
     buildctl: PathBuf,
-    dir: TempDir,
+    dir: PathBuf,
 }
 
 impl Buildkitd {
@@ -31,29 +28,33 @@ impl Buildkitd {
     pub fn start(mirror: &str) -> Result<Self> {
         let buildkitd = peer("buildkitd")?;
         let buildctl = buildkitd.with_file_name("buildctl");
-        let dir = tempfile::Builder::new().prefix("rhost-buildkitd-").tempdir()?;
-        let path = |name: &str| dir.path().join(name);
+        let dir = tempfile::Builder::new().prefix("rhost-buildkitd-").tempdir()?.keep();
+        let path = |name: &str| dir.join(name);
         let config = format!("[registry.\"docker.io\"]\nmirrors = [{mirror:?}]\n[registry.{mirror:?}]\nhttp = true\n");
         std::fs::write(path("buildkitd.toml"), config)?;
-        let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "buildkitd-keeper"])
-            .arg(&buildkitd)
-            .arg("--config")
-            .arg(path("buildkitd.toml"))
-            .arg("--root")
-            .arg(path("root"))
-            .arg("--addr")
-            .arg(format!("unix://{}", path("socket").display()))
-            .args(["--containerd-worker=false", "--oci-worker=true", "--oci-worker-snapshotter=overlayfs"])
-            .args(["--oci-worker-net=host", "--oci-worker-gc=false", "--cdi-disabled"])
-            .arg("--otel-socket-path")
-            .arg(path("otel"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("starting buildkitd")?;
-        let mut log = BufReader::new(keeper.stderr.take().context("no log")?);
+        let flags = [
+            "--containerd-worker=false",
+            "--oci-worker=true",
+            "--oci-worker-snapshotter=overlayfs",
+            "--oci-worker-net=host",
+        ];
+        let address = format!("unix://{}", path("socket").display());
+        let arguments: Vec<std::ffi::OsString> = vec![
+            "--config".into(),
+            path("buildkitd.toml").into(),
+            "--root".into(),
+            path("root").into(),
+            "--addr".into(),
+            address.into(),
+            "--otel-socket-path".into(),
+            path("otel").into(),
+            "--oci-worker-gc=false".into(),
+            "--cdi-disabled".into(),
+        ];
+        let arguments: Vec<&OsStr> =
+            flags.iter().map(OsStr::new).chain(arguments.iter().map(|word| word.as_os_str())).collect();
+        let (keeper, log) = Keeper::server(buildkitd.as_os_str(), &arguments, &dir).context("starting buildkitd")?;
+        let mut log = BufReader::new(log);
         let mut said = String::new();
         loop {
             let from = said.len();
@@ -66,12 +67,12 @@ impl Buildkitd {
         }
         // The rest of the log is read, so that the daemon never waits for us.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Ok(Self { keeper, buildctl, dir })
+        Ok(Self { _keeper: keeper, buildctl, dir })
     }
 
     /// Where it listens, as `--addr` of its clients takes it.
     pub fn address(&self) -> String {
-        format!("unix://{}", self.dir.path().join("socket").display())
+        format!("unix://{}", self.dir.join("socket").display())
     }
 
     /// `buildctl` with `args`, talking to this daemon.
@@ -80,13 +81,6 @@ impl Buildkitd {
         command.arg("--addr").arg(self.address());
         command.args(args).stdin(Stdio::null());
         command
-    }
-}
-
-impl Drop for Buildkitd {
-    fn drop(&mut self) {
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
     }
 }
 

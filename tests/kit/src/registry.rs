@@ -1,31 +1,29 @@
 //! `Registry`: a real `docker-registry` on an ephemeral loopback port, gone when it is dropped or its test dies.
 //!
-//! It listens on port 0 and its log tells the port: no port is guessed. A shell holds it by a pipe from this process, so
-//! that even a killed test leaves no server behind.
+//! It listens on port 0 and its log tells the port: no port is guessed. A [`Keeper`] holds it, so that even a killed test leaves no server
+//! behind.
+use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
-use tempfile::TempDir;
+use anyhow::{Result, bail};
 
 use crate::base_image::{Image, output};
+use crate::keeper::Keeper;
 
 /// User and password of a registry that was started with [`Registry::start_with_login`].
 pub const LOGIN: (&str, &str) = ("builder", "letmein");
 /// The same for its file: bcrypt, the only form that the registry reads.
 const HTPASSWD: &str = "builder:$2b$04$8bNjMuV.O2QOEhhGXEL0jugPbQGJ55c5RD/MNGgwBXwdpG3iMlI8e\n";
 
-/// Ends with the registry when standard input ends.
-const KEEPER: &str = r#"docker-registry serve "$1" </dev/null & pid=$!; read -r _; kill "$pid"; wait "$pid""#;
-
 /// A running registry.
 #[derive(Debug)]
 pub struct Registry {
-    keeper: Child,
+    _keeper: Keeper,
     address: String,
     login: bool,
-    dir: TempDir,
+    dir: PathBuf,
 }
 
 impl Registry {
@@ -55,20 +53,20 @@ impl Registry {
 
     /// The certificate (PEM) to trust, of a registry that was started with [`Registry::start_with_tls`].
     pub fn certificate(&self) -> PathBuf {
-        self.dir.path().join("certificate.pem")
+        self.dir.join("certificate.pem")
     }
 
     fn launch(door: Door) -> Result<Self> {
         let login = matches!(door, Door::Login);
-        let dir = tempfile::tempdir()?;
-        let (storage, htpasswd) = (dir.path().join("storage"), dir.path().join("htpasswd"));
+        let dir = tempfile::Builder::new().prefix("rhost-registry-").tempdir()?.keep();
+        let (storage, htpasswd) = (dir.join("storage"), dir.join("htpasswd"));
         let mut config = format!(
             "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {storage:?}}}, delete: {{enabled: true}}}}\n\
              http: {{addr: \"127.0.0.1:0\", secret: test{}}}\n",
             match door {
                 Door::Tls => {
-                    let (certificate, key) = certify(dir.path())?;
+                    let (certificate, key) = certify(&dir)?;
                     format!(", tls: {{certificate: {certificate:?}, key: {key:?}}}")
                 }
                 Door::Open | Door::Login => String::new(),
@@ -78,18 +76,11 @@ impl Registry {
             std::fs::write(&htpasswd, HTPASSWD)?;
             config += &format!("auth: {{htpasswd: {{realm: tests, path: {htpasswd:?}}}}}\n");
         }
-        let config_path = dir.path().join("config.yml");
+        let config_path = dir.join("config.yml");
         std::fs::write(&config_path, config)?;
-        let mut keeper = Command::new("sh")
-            .args(["-c", KEEPER, "registry-keeper"])
-            .arg(&config_path)
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("starting docker-registry")?;
-        let mut log = BufReader::new(keeper.stderr.take().context("no log")?);
+        let arguments = [OsStr::new("serve"), config_path.as_os_str()];
+        let (keeper, log) = Keeper::server(OsStr::new("docker-registry"), &arguments, &dir)?;
+        let mut log = BufReader::new(log);
         let mut said = String::new();
         let port = loop {
             let from = said.len();
@@ -100,13 +91,13 @@ impl Registry {
             if let Some(port) = line.split("listening on 127.0.0.1:").nth(1) {
                 break port.chars().take_while(char::is_ascii_digit).collect::<String>();
             }
-            if line.contains("docker-registry: not found") {
+            if line.contains("docker-registry: not found") || line.contains("docker-registry: command not found") {
                 bail!("docker-registry is not installed (`cargo xtask setup` installs it)");
             }
         };
         // The rest of the log is read, so that the registry never waits for us.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        Ok(Self { keeper, address: format!("127.0.0.1:{port}"), login, dir })
+        Ok(Self { _keeper: keeper, address: format!("127.0.0.1:{port}"), login, dir })
     }
 
     /// `127.0.0.1:PORT`.
@@ -122,7 +113,7 @@ impl Registry {
     /// Where the registry keeps its files, for tests that damage them:
     /// `docker/registry/v2/blobs/sha256/ab/abcd…/data`.
     pub fn storage(&self) -> PathBuf {
-        self.dir.path().join("storage")
+        self.dir.join("storage")
     }
 
     /// The file that holds a blob. `digest` is `sha256:<hex>`.
@@ -195,12 +186,4 @@ fn certify(dir: &Path) -> Result<(PathBuf, PathBuf)> {
     command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
     output(command.arg("-keyout").arg(&key).arg("-out").arg(&certificate))?;
     Ok((certificate, key))
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // The end of its input tells the keeper to end the registry.
-        drop(self.keeper.stdin.take());
-        let _ = self.keeper.wait();
-    }
 }

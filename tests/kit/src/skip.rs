@@ -24,6 +24,15 @@ pub fn have(programs: &[&str]) -> bool {
     }
 }
 
+/// Whether files of images can belong to several users here: as root, or with a range in /etc/subuid; else skips.
+pub fn have_users() -> bool {
+    let found = is_root() || crate::base_image::has_subordinate_ids().unwrap_or(false);
+    if !found {
+        skip("this user has no range in /etc/subuid");
+    }
+    found
+}
+
 /// Whether this process is root (of its user namespace).
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

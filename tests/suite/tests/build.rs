@@ -214,6 +214,7 @@ fn a_plain_user_builds_without_daemon_and_root() {
     let ran = as_plain_user(&host, &binary, &arguments).output().expect("setpriv");
     let text = String::from_utf8_lossy(&ran.stderr).into_owned();
     assert!(ran.status.success() && text.contains("image docker.io/library/plain:latest"), "{text}");
+    assert!(text.contains("only one user can be had in images here"), "{text}");
 }
 
 #[test]

@@ -45,6 +45,51 @@ fn a_signal_ends_with_its_code_after_everything_is_cleared_away() {
 }
 
 #[test]
+fn a_second_ctrl_c_does_not_wait() {
+    let Some((host, _registry)) = host() else { return };
+    let gate = Gate::new();
+    let ctx = context(&host, "ctx", &[("Dockerfile", &format!("FROM busybox\nRUN echo up; {}\n", gate.knock()))]);
+    let mut build = Running::start(host.command(["build", "--progress", "plain", &ctx]));
+    build.until(" up");
+    let _visitor = gate.visitor();
+    // Supervisors that cannot clear anything away: the first signal is heard, and waits for them.
+    let supervisors = children(build.id());
+    assert!(!supervisors.is_empty(), "a step without a supervisor");
+    send("STOP", &supervisors);
+    build.signal("INT");
+    let begun = std::time::Instant::now();
+    while catches_interrupts(build.id()) {
+        assert!(begun.elapsed() < crate::running::CEILING, "the first signal is not heard");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    build.signal("INT");
+    let ran = build.end();
+    send("CONT", &supervisors);
+    let text = ran.failure(130);
+    assert!(!text.contains("still being cleared away"), "it has waited: {text}");
+    nothing_left(host.dir()).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Processes that `process` has started, by id.
+fn children(process: u32) -> Vec<String> {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).expect("running").flatten();
+    let children = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    children.flat_map(|text| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+fn send(signal: &str, processes: &[String]) {
+    let sent = Command::new("kill").args(["-s", signal]).args(processes).status().expect("kill");
+    assert!(sent.success(), "no process to send {signal} to");
+}
+
+/// Whether `process` has a handler for SIGINT (proc(5), SigCgt).
+fn catches_interrupts(process: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("running");
+    let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask");
+    u64::from_str_radix(caught.trim(), 16).expect("a mask") & 2 != 0
+}
+
+#[test]
 fn the_context_and_what_lies_in_a_destination_are_never_changed() {
     let Some((host, _registry)) = host() else { return };
     let dockerfile = "FROM busybox\nCOPY . /all\nRUN --mount=type=bind,target=/ctx,rw rm -rf /ctx/* /all/* ; touch /ctx/new /all/new\nFROM scratch\nCOPY --from=0 /all /\n";

@@ -53,7 +53,7 @@ fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A build in the background, whose progress goes to a file.
+/// A build in the background, whose progress goes to a file; killed when dropped.
 struct Background {
     child: Child,
     log: PathBuf,
@@ -79,6 +79,14 @@ impl Background {
     fn ended(mut self) -> Ran {
         let status = self.child.wait().expect("waited");
         Ran { code: status.code().unwrap_or(-1), stdout: String::new(), stderr: self.text() }
+    }
+}
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // It may have ended long ago.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
