@@ -14,13 +14,15 @@ use rhost_export::{
     write_docker_tar, write_oci_dir, write_oci_tar, write_to,
 };
 use rhost_frontend::Target;
-use rhost_llb::{BlobDigest, Digest};
+use rhost_llb::{BlobDigest, DiffId, Digest};
 use rhost_registry::Reference;
 use rhost_rootfs::{Below, LayerOptions, Root, write_layer};
 use rhost_store::{BlobRecord, MountSpec, SnapshotInfo, Store};
 
 use crate::blame;
+use crate::epoch::{self, Epochs};
 use crate::error::{BuildError, Kind};
+use crate::event::Event;
 use crate::op_error::{OpFailure, blocking};
 use crate::push::PushOrder;
 use crate::request::BuildRequest;
@@ -50,7 +52,7 @@ pub struct Exporter {
     store: Store,
     outputs: Vec<Output>,
     tags: Vec<ImageName>,
-    epoch: Option<i64>,
+    epochs: Epochs,
     jobs: NonZeroUsize,
 }
 
@@ -94,6 +96,8 @@ struct PlatformResult {
     value: Value,
     /// History entries that came with the base image.
     base_history: usize,
+    /// Layers that came with it.
+    base_layers: Vec<DiffId>,
 }
 
 impl Exporter {
@@ -132,12 +136,11 @@ impl Exporter {
                 )));
             }
         }
-        // The frontend says what other values mean: the date of a context or a stage.
-        let epoch = request.graph.build_args.get("SOURCE_DATE_EPOCH").and_then(|text| text.parse().ok());
+        let epochs = Epochs::of_argument(request.graph.build_args.get("SOURCE_DATE_EPOCH"));
         // Packing computes all the time: more threads than processors bring nothing.
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = NonZeroUsize::new(request.jobs.min(processors)).unwrap_or(NonZeroUsize::MIN);
-        Ok(Self { store: store.clone(), outputs, tags, epoch, jobs })
+        Ok(Self { store: store.clone(), outputs, tags, epochs, jobs })
     }
 
     /// Exports `results` to every output.
@@ -150,9 +153,7 @@ impl Exporter {
         results: Vec<(Target, Value)>,
         metadata: BTreeMap<String, Vec<u8>>,
     ) -> Result<(Exported, Vec<PushOrder>), BuildError> {
-        let dated = metadata.iter().filter(|(key, _)| key.split('/').next() == Some("source.date.epoch"));
-        let dated = dated.filter_map(|(_, value)| std::str::from_utf8(value).ok()?.parse::<i64>().ok()).max();
-        self.epoch = dated.or(self.epoch);
+        self.epochs.read(&metadata);
         let (shared2, shared3) = (shared.clone(), shared.clone());
         let failed = |error: OpFailure| {
             let kind = match &error {
@@ -182,7 +183,7 @@ impl Exporter {
             matches!(output, Output::Image(_) | Output::OciTar(..) | Output::OciDir(..) | Output::Docker(..))
         };
         let files = |output: &Output| matches!(output, Output::Local(..) | Output::Tar(..));
-        for (_, value) in &mut results {
+        for (target, value) in &mut results {
             if self.outputs.iter().any(image) {
                 if matches!(value, Value::Context(_)) {
                     let (shared, context) = (shared.clone(), value.clone());
@@ -192,6 +193,13 @@ impl Exporter {
                 if let Value::Snapshot(id) = value {
                     shared.layers.fetch(*id).await?;
                     shared.layers.bring_below_new(*id).await?;
+                    let rewrites = |output: &Output| {
+                        let image = output.image().filter(|image| image.rewrite_timestamp);
+                        image.is_some_and(|image| self.epochs.of(image.source_date_epoch, &target.platform).is_some())
+                    };
+                    if self.outputs.iter().any(rewrites) {
+                        shared.layers.bring_to_pack(*id).await?;
+                    }
                 }
             }
             if self.outputs.iter().any(files) {
@@ -214,7 +222,8 @@ impl Exporter {
                 let suffix = if several { format!("/{}", target.platform) } else { String::new() };
                 let base = frontend.get(&format!("containerimage.base.config{suffix}"));
                 let base_history = base.map_or(0, |config| history_length(config));
-                PlatformResult { target, value, base_history }
+                let base_layers = base.map_or_else(Vec::new, |config| epoch::layers_of(config));
+                PlatformResult { target, value, base_history, base_layers }
             })
             .collect();
         let compressor = Compressor::new(self.jobs).with_blocks(Arc::new(StoreBlocks::new(&self.store)));
@@ -265,14 +274,13 @@ impl Exporter {
                     Some((built, names))
                 }
                 Output::Local(options, destination) => {
-                    let trees = trees(shared, &results)?;
-                    export_local(&trees, destination, options.platform_split, self.epoch_of(options))?;
+                    let trees = self.trees(shared, &results, options)?;
+                    export_local(&trees, destination, options.platform_split)?;
                     None
                 }
                 Output::Tar(options, destination) => {
-                    let trees = trees(shared, &results)?;
-                    let epoch = self.epoch_of(options);
-                    write_to(destination, |out| export_tar(&trees, options.platform_split, epoch, out))?;
+                    let trees = self.trees(shared, &results, options)?;
+                    write_to(destination, |out| export_tar(&trees, options.platform_split, out))?;
                     None
                 }
                 Output::CacheOnly => None,
@@ -292,10 +300,6 @@ impl Exporter {
         StoreBlobs(self.store.clone())
     }
 
-    fn epoch_of(&self, output: &LocalOutput) -> Option<i64> {
-        output.source_date_epoch.or(self.epoch)
-    }
-
     fn names(&self, image: &ImageOutput) -> Vec<ImageName> {
         let mut names = self.tags.clone();
         names.extend(image.names.iter().filter(|name| !self.tags.contains(name)).cloned());
@@ -311,7 +315,13 @@ impl Exporter {
     ) -> Result<Assembled, OpFailure> {
         let mut images = Vec::new();
         for result in results {
-            let (layers, layer_metas) = self.layers(shared, result, output, compressor)?;
+            let epoch = self.epochs.of(output.source_date_epoch, &result.target.platform);
+            let rewrite = epoch.filter(|_| output.rewrite_timestamp);
+            if output.rewrite_timestamp && epoch.is_none() {
+                let message = "rewrite-timestamp: there is no SOURCE_DATE_EPOCH, so files keep their times";
+                shared.events.send(Event::Warning { vertex: None, message: message.into() });
+            }
+            let (layers, layer_metas, layer_epochs) = self.layers(shared, result, output, rewrite, compressor)?;
             let mut config = result.target.config.clone();
             if config.is_empty() {
                 config = default_config(&result.target.platform);
@@ -322,36 +332,46 @@ impl Exporter {
                 layers,
                 layer_metas,
                 base_history: result.base_history,
+                rewritten: layer_epochs,
+                source_date_epoch: epoch,
             });
         }
         let options = AssembleOptions {
             media_types: output.media_types,
             annotations: output.annotations.clone(),
-            source_date_epoch: output.source_date_epoch.or(self.epoch),
+            source_date_epoch: self.epochs.of_all(output.source_date_epoch),
             now: Timestamp::now(),
             index: results.len() > 1,
         };
         Ok(assemble(&images, &options, &self.blobs())?)
     }
 
-    /// Layers from the base up: those that are blobs already as they are, the others packed.
+    /// Layers from the base up: those that are blobs already as they are, the others packed. With `rewrite`, a time in seconds, no file of those that the base
+    /// image has not is later.
     fn layers(
         &self,
         shared: &Shared,
         result: &PlatformResult,
         output: &ImageOutput,
+        rewrite: Option<i64>,
         compressor: &Compressor,
-    ) -> Result<(Vec<LayerBlob>, Vec<LayerMeta>), OpFailure> {
+    ) -> Result<(Vec<LayerBlob>, Vec<LayerMeta>, Vec<Option<i64>>), OpFailure> {
         let id = match &result.value {
-            Value::Scratch => return Ok((Vec::new(), Vec::new())),
+            Value::Scratch => return Ok((Vec::new(), Vec::new(), Vec::new())),
             Value::Snapshot(id) => *id,
             Value::Context(_) => return Err(OpFailure::Worker("a directory was not made a snapshot".into())),
         };
         let mut chain = self.store.records(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
         chain.reverse();
         let (mut sources, mut told) = (Vec::new(), Vec::new());
-        for layer in &chain {
-            let known = match &layer.diff_id {
+        let base = epoch::kept(chain.iter().map(|layer| layer.diff_id), &result.base_layers);
+        let rewrite_of = |index: usize| rewrite.filter(|_| index >= base);
+        for (index, layer) in chain.iter().enumerate() {
+            let diff_id = match rewrite_of(index) {
+                Some(epoch) => epoch::rewritten(&self.store, layer.id, epoch)?,
+                None => layer.diff_id,
+            };
+            let known = match &diff_id {
                 Some(diff_id) => {
                     let kinds = shared.layers.blobs(diff_id)?.into_iter().filter_map(|blob| {
                         let kind = kind_of(&blob.media_type)?;
@@ -370,12 +390,13 @@ impl Exporter {
                 None => {
                     let directory = layer.dir.clone();
                     let below = below(shared, layer)?;
+                    let clamp_mtime = rewrite_of(index).map(|epoch| epoch.saturating_mul(1_000_000_000));
                     LayerSource::Tar(Box::new(move |out: &mut dyn Write| {
                         let root = Root::open(&directory).map_err(io::Error::other)?;
                         // Mounted only now: a chain may be hundreds of layers long, and each mount has all below it.
                         let below = below.as_ref().map(crate::overlay::open).transpose()?;
                         let below = below.as_ref().map_or(Below::Nothing, Below::Tree);
-                        let options = LayerOptions { clamp_mtime: None };
+                        let options = LayerOptions { clamp_mtime };
                         write_layer(&root, below, out, &options).map(drop).map_err(io::Error::other)
                     }))
                 }
@@ -384,11 +405,13 @@ impl Exporter {
         let blobs = self.blobs();
         let stop = Stop::new();
         let packed = compressor.pack(sources, output.compression, output.force_compression, &blobs, &blobs, &stop)?;
-        for ((layer, blob), told) in chain.iter().zip(&packed).zip(told) {
+        for (index, ((layer, blob), told)) in chain.iter().zip(&packed).zip(told).enumerate() {
             if told == Some(blob.digest) {
                 continue;
             }
-            if layer.diff_id.is_none() {
+            if let Some(epoch) = rewrite_of(index) {
+                epoch::remember(&self.store, layer.id, epoch, blob.diff_id)?;
+            } else if layer.diff_id.is_none() {
                 self.store.set_diff_id(layer.id, blob.diff_id)?;
             }
             let media_type = blob.kind.media_type(rhost_export::MediaTypes::Oci).to_owned();
@@ -399,7 +422,8 @@ impl Exporter {
             created: Timestamp::from_second(layer.created).ok(),
             description,
         };
-        Ok((packed, chain.iter().zip(descriptions).map(meta).collect()))
+        let epochs = (0..chain.len()).map(rewrite_of).collect();
+        Ok((packed, chain.iter().zip(descriptions).map(meta).collect(), epochs))
     }
 }
 
@@ -509,22 +533,30 @@ fn stored(image: &Assembled) -> Result<Descriptor, OpFailure> {
     serde_json::from_value(value).map_err(|error| OpFailure::Worker(error.to_string()))
 }
 
-fn trees(shared: &Shared, results: &[PlatformResult]) -> Result<Vec<PlatformTree>, OpFailure> {
-    results
-        .iter()
-        .map(|result| {
-            let root = match &result.value {
-                Value::Snapshot(id) => shared.view(*id)?,
-                Value::Context(tree) => {
-                    let id = shared.snapshot(&Value::Context(tree.clone()))?;
-                    shared.view(id.ok_or_else(|| OpFailure::Worker("a directory became nothing".into()))?)?
-                }
-                Value::Scratch => {
-                    let active = shared.store.prepare(None)?;
-                    shared.view(active.commit()?)?
-                }
-            };
-            Ok(PlatformTree { platform: result.target.platform.clone(), root })
-        })
-        .collect()
+impl Exporter {
+    fn trees(
+        &self,
+        shared: &Shared,
+        results: &[PlatformResult],
+        output: &LocalOutput,
+    ) -> Result<Vec<PlatformTree>, OpFailure> {
+        results
+            .iter()
+            .map(|result| {
+                let root = match &result.value {
+                    Value::Snapshot(id) => shared.view(*id)?,
+                    Value::Context(tree) => {
+                        let id = shared.snapshot(&Value::Context(tree.clone()))?;
+                        shared.view(id.ok_or_else(|| OpFailure::Worker("a directory became nothing".into()))?)?
+                    }
+                    Value::Scratch => {
+                        let active = shared.store.prepare(None)?;
+                        shared.view(active.commit()?)?
+                    }
+                };
+                let platform = result.target.platform.clone();
+                Ok(PlatformTree { epoch: self.epochs.of(output.source_date_epoch, &platform), platform, root })
+            })
+            .collect()
+    }
 }

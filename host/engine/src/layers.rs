@@ -163,6 +163,20 @@ impl Layers {
         Ok(())
     }
 
+    /// Brings the layers of `id` and all that they were written on, so that each can be packed anew.
+    ///
+    /// # Errors
+    /// As [`Layers::lay_down`].
+    pub async fn bring_to_pack(self: &Arc<Self>, id: SnapshotId) -> Result<(), OpFailure> {
+        self.lay_down(id).await?;
+        for info in self.store.records(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })? {
+            if let Some(below) = self.written_on(info.id)?.filter(|below| Some(*below) != info.parent) {
+                self.lay_down(below).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// The source of `offer` is at work again, though it was done when it had recorded its layers.
     fn shift(&self, offer: &Offer) -> Shift<'_> {
         let mut at_work = self.at_work.lock().unwrap_or_else(PoisonError::into_inner);

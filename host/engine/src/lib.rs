@@ -7,6 +7,7 @@ mod descriptions;
 mod emulation;
 mod engine;
 mod entitlements;
+mod epoch;
 mod error;
 mod event;
 mod export;

@@ -25,8 +25,12 @@ pub struct BuiltImage {
     pub layers: Vec<LayerBlob>,
     /// One for each of `layers`, where known; may be shorter.
     pub layer_metas: Vec<LayerMeta>,
+    /// One for each of `layers`: the epoch in seconds for which it was rewritten, which BuildKit notes beside it. May be shorter.
+    pub rewritten: Vec<Option<i64>>,
     /// How many of the config's history entries came with the base image.
     pub base_history: usize,
+    /// SOURCE_DATE_EPOCH of this platform in seconds, where it differs from that of all.
+    pub source_date_epoch: Option<i64>,
 }
 
 /// How to put an image together.
@@ -57,6 +61,9 @@ pub struct Assembled {
     pub blobs: BTreeMap<BlobDigest, u64>,
 }
 
+/// BuildKit's annotation of a layer whose files have no later time than the epoch in it.
+const REWRITTEN: &str = "buildkit/rewritten-timestamp";
+
 /// Completes the configs of `images`, writes manifests and, for several platforms, the index to `sink`.
 pub fn assemble(
     images: &[BuiltImage],
@@ -72,10 +79,7 @@ pub fn assemble(
     }
     let has_index = options.index || images.len() > 1;
     options.annotations.check(&platforms, has_index)?;
-    let epoch = match options.source_date_epoch {
-        None => None,
-        Some(seconds) => Some(epoch_time(seconds)?),
-    };
+    let epoch = options.source_date_epoch.map(epoch_time).transpose()?;
     let types = options.media_types;
 
     let mut blobs = BTreeMap::new();
@@ -84,15 +88,18 @@ pub fn assemble(
     for image in images {
         let diff_ids: Vec<_> = image.layers.iter().map(|layer| layer.diff_id).collect();
         let (platform, history) = (&image.platform, image.base_history);
-        let config = finish_config(platform, &image.config, &diff_ids, &image.layer_metas, history, epoch)?;
+        let of_image = image.source_date_epoch.map(epoch_time).transpose()?.or(epoch);
+        let config = finish_config(platform, &image.config, &diff_ids, &image.layer_metas, history, of_image)?;
         let config = put(types.config(), &config, sink, &mut blobs)?;
-        let layers = image.layers.iter().map(|layer| {
+        let layers = image.layers.iter().enumerate().map(|(index, layer)| {
             blobs.insert(layer.digest, layer.size);
+            let note = |epoch: &i64| (REWRITTEN.to_owned(), epoch.to_string());
+            let epoch = image.rewritten.get(index).and_then(Option::as_ref).filter(|_| types == MediaTypes::Oci);
             Descriptor {
                 media_type: layer.kind.media_type(types).to_owned(),
                 digest: layer.digest,
                 size: layer.size,
-                annotations: BTreeMap::new(),
+                annotations: epoch.map(note).into_iter().collect(),
                 platform: None,
             }
         });

@@ -32,16 +32,10 @@ pub struct LocalExport {
     pub skipped: Vec<PathBuf>,
 }
 
-/// Copies `trees` into the directory `dest`, made when missing; several platforms into a folder each. With `epoch`
-/// (SOURCE_DATE_EPOCH, seconds) every file gets that time.
-pub fn export_local(
-    trees: &[PlatformTree],
-    dest: &Path,
-    split: Option<bool>,
-    epoch: Option<i64>,
-) -> Result<LocalExport, ExportError> {
+/// Copies `trees` into the directory `dest`, made when missing; several platforms into a folder each.
+pub fn export_local(trees: &[PlatformTree], dest: &Path, split: Option<bool>) -> Result<LocalExport, ExportError> {
     let split = check_split(trees, split)?;
-    if let Some(seconds) = epoch {
+    for seconds in trees.iter().filter_map(|tree| tree.epoch) {
         epoch_time(seconds)?;
     }
     std::fs::create_dir_all(dest).map_err(ExportError::path("creating", dest))?;
@@ -61,7 +55,7 @@ pub fn export_local(
         let flags = if split { flags | OFlags::NOFOLLOW } else { flags };
         let opened = rustix::fs::open(&dest, flags, Mode::empty());
         let fd = opened.map_err(|e| ExportError::path("opening", &dest)(e.into()))?;
-        let uid = rustix::process::geteuid().as_raw();
+        let (uid, folder) = (rustix::process::geteuid().as_raw(), dest.clone());
         let staging = Rc::new(Staging::within(&dest).map_err(ExportError::path("writing to", &dest))?);
         Copier {
             root: &tree.root,
@@ -69,12 +63,18 @@ pub fn export_local(
             fd,
             staging,
             uid,
-            epoch,
+            epoch: tree.epoch,
             parent: None,
             links: HashMap::new(),
             done: &mut done,
         }
         .run()?;
+        if let (true, Some(seconds)) = (split, tree.epoch) {
+            let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+            let times = Timestamps { last_access: time, last_modification: time };
+            rustix::fs::utimensat(rustix::fs::CWD, &folder, &times, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(|e| ExportError::path("setting the time of", &folder)(e.into()))?;
+        }
     }
     Ok(done)
 }

@@ -44,8 +44,10 @@ pub struct ImageOutput {
     pub media_types: MediaTypes,
     /// From `annotation…=`.
     pub annotations: Annotations,
-    /// From `source-date-epoch=`, in seconds; goes before the build argument.
-    pub source_date_epoch: Option<i64>,
+    /// From `source-date-epoch=`, in seconds; goes before the build argument. `Some(None)`: said to be none.
+    pub source_date_epoch: Option<Option<i64>>,
+    /// From `rewrite-timestamp=`: whether no file of a new layer is later than SOURCE_DATE_EPOCH.
+    pub rewrite_timestamp: bool,
     /// From `push=`: whether the image goes to the registries of its names, too.
     pub push: bool,
     /// From `push-by-digest=`.
@@ -72,8 +74,8 @@ pub enum PushBy {
 pub struct LocalOutput {
     /// From `platform-split=`: a folder for each platform. `None`: only when there are several.
     pub platform_split: Option<bool>,
-    /// From `source-date-epoch=`, in seconds; goes before the build argument.
-    pub source_date_epoch: Option<i64>,
+    /// From `source-date-epoch=`, in seconds; goes before the build argument. `Some(None)`: said to be none.
+    pub source_date_epoch: Option<Option<i64>>,
 }
 
 /// Why an `-o` was refused.
@@ -116,18 +118,19 @@ pub enum OutputError {
 const KINDS: [&str; 7] = ["image", "registry", "oci", "docker", "local", "tar", "cacheonly"];
 /// Of `type=image` and `type=registry`, beyond [`IMAGE_KEYS`].
 const PUSH_KEYS: [&str; 5] = ["push", "push-by-digest", "registry.insecure", "store", "name-canonical"];
-const IMAGE_KEYS: [&str; 7] = [
+const IMAGE_KEYS: [&str; 8] = [
     "name",
     "compression",
     "compression-level",
     "force-compression",
     "oci-mediatypes",
     "source-date-epoch",
+    "rewrite-timestamp",
     "annotation.KEY",
 ];
 const LOCAL_KEYS: [&str; 2] = ["platform-split", "source-date-epoch"];
 /// Of BuildKit's exporters, with the value that asks for what rhost does anyway.
-const LATER: [(&str, &str, Option<&str>); 13] = [
+const LATER: [(&str, &str, Option<&str>); 12] = [
     ("push", "false", Some("type=image and type=registry push")),
     ("push-by-digest", "false", Some("type=image and type=registry push")),
     ("registry.insecure", "false", Some("type=image and type=registry push")),
@@ -139,7 +142,6 @@ const LATER: [(&str, &str, Option<&str>); 13] = [
     ("oci-artifact", "", None),
     ("attestation-inline", "", None),
     ("prefer-nondist-layers", "false", None),
-    ("rewrite-timestamp", "false", None),
     ("attestation-prefix", "", None),
 ];
 
@@ -148,6 +150,16 @@ fn meant(suggestion: &Option<&'static str>) -> String {
 }
 
 impl Output {
+    /// How it makes an image, if it makes one.
+    pub fn image(&self) -> Option<&ImageOutput> {
+        match self {
+            Self::Image(image) | Self::OciTar(image, _) | Self::OciDir(image, _) | Self::Docker(image, _) => {
+                Some(image)
+            }
+            Self::Local(..) | Self::Tar(..) | Self::CacheOnly => None,
+        }
+    }
+
     /// Reads one `-o`. `DIR` alone is `type=local,dest=DIR`, `-` alone `type=tar,dest=-`.
     pub fn parse(text: &str) -> Result<Self, OutputError> {
         let syntax = |reason| OutputError::Syntax { text: text.to_owned(), reason };
@@ -207,12 +219,12 @@ impl Output {
                     return Err(unknown("dest", &known));
                 }
                 let (push, rest) = rest.into_iter().partition(|(key, _)| PUSH_KEYS.contains(&key.as_str()));
-                let image = image(rest, &|key| unknown(key, &known))?;
+                let image = read_image(rest, &|key| unknown(key, &known))?;
                 Ok(Self::Image(pushed(image, push, kind == "registry", text)?))
             }
             "oci" => {
                 let known = image_keys(&["dest", "tar"]);
-                let image = image(rest, &|key| unknown(key, &known))?;
+                let image = read_image(rest, &|key| unknown(key, &known))?;
                 if as_tar { Ok(Self::OciTar(image, stream(dest)?)) } else { Ok(Self::OciDir(image, folder(dest)?)) }
             }
             "docker" => {
@@ -225,7 +237,7 @@ impl Output {
                     // Without dest, buildx hands the image to a docker daemon.
                     return Err(no_dest("FILE, or - for standard output, as in `… | docker load`"));
                 }
-                Ok(Self::Docker(image(rest, &|key| unknown(key, &known))?, stream(dest)?))
+                Ok(Self::Docker(read_image(rest, &|key| unknown(key, &known))?, stream(dest)?))
             }
             "local" => {
                 let known = local_keys(&["dest"]);
@@ -252,7 +264,7 @@ impl Output {
     }
 }
 
-fn image(rest: Vec<(String, String)>, unknown: &dyn Fn(&str) -> OutputError) -> Result<ImageOutput, OutputError> {
+fn read_image(rest: Vec<(String, String)>, unknown: &dyn Fn(&str) -> OutputError) -> Result<ImageOutput, OutputError> {
     let mut image = ImageOutput {
         names: Vec::new(),
         compression: Compression::GZIP,
@@ -260,6 +272,7 @@ fn image(rest: Vec<(String, String)>, unknown: &dyn Fn(&str) -> OutputError) -> 
         media_types: MediaTypes::Oci,
         annotations: Annotations::new(),
         source_date_epoch: None,
+        rewrite_timestamp: false,
         push: false,
         push_by: PushBy::Tag,
         insecure: false,
@@ -296,7 +309,8 @@ fn image(rest: Vec<(String, String)>, unknown: &dyn Fn(&str) -> OutputError) -> 
             "oci-mediatypes" => {
                 image.media_types = if boolean(&key, &value)? { MediaTypes::Oci } else { MediaTypes::Docker };
             }
-            "source-date-epoch" => image.source_date_epoch = epoch(&key, &value)?,
+            "source-date-epoch" => image.source_date_epoch = Some(epoch(&key, &value)?),
+            "rewrite-timestamp" => image.rewrite_timestamp = boolean(&key, &value)?,
             _ if key.starts_with("annotation") => annotation(&mut image.annotations, &key, &value, unknown)?,
             _ => later(&key, &value, unknown)?,
         }
@@ -347,7 +361,7 @@ fn local(rest: Vec<(String, String)>, unknown: &dyn Fn(&str) -> OutputError) -> 
     for (key, value) in rest {
         match (key.as_str(), value.as_str()) {
             ("platform-split", _) => local.platform_split = Some(boolean(&key, &value)?),
-            ("source-date-epoch", _) => local.source_date_epoch = epoch(&key, &value)?,
+            ("source-date-epoch", _) => local.source_date_epoch = Some(epoch(&key, &value)?),
             ("mode", "copy") => {}
             ("mode", "delete") => {
                 let hint = Some("rhost deletes no files in dest; empty it before the build");

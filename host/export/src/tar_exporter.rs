@@ -11,23 +11,24 @@ use crate::error::ExportError;
 use crate::tar_writer::{Content, append, finish};
 use crate::tree::{PlatformTree, check_split, walk, xattrs};
 
-/// Writes `trees` to `out` as one tar; answers with the paths of sockets, which a tar cannot hold. With `epoch`
-/// (SOURCE_DATE_EPOCH, seconds) every file has that time.
+/// Writes `trees` to `out` as one tar; answers with the paths of sockets, which a tar cannot hold.
 pub fn export_tar(
     trees: &[PlatformTree],
     split: Option<bool>,
-    epoch: Option<i64>,
     out: &mut dyn Write,
 ) -> Result<Vec<PathBuf>, ExportError> {
-    let split = check_split(trees, split)?;
-    if let Some(seconds) = epoch {
+    // As BuildKit: one result alone has no folder in a tar, whatever is asked.
+    let split = check_split(trees, split)? && trees.len() > 1;
+    for seconds in trees.iter().filter_map(|tree| tree.epoch) {
         epoch_time(seconds)?;
     }
     let mut skipped = Vec::new();
     for tree in trees {
+        let epoch = tree.epoch;
         let folder = split.then(|| tree.folder());
         if let Some(folder) = &folder {
-            append(out, folder.as_bytes(), &folder_stat(), 0, &[], Content::Nothing).map_err(ExportError::Output)?;
+            append(out, folder.as_bytes(), &folder_stat(), epoch.unwrap_or(0), &[], Content::Nothing)
+                .map_err(ExportError::Output)?;
         }
         // Inode to its first path: further names become hard links. Kept only where there are further names.
         let mut links: HashMap<(u64, u64), PathBuf> = HashMap::new();
@@ -78,7 +79,7 @@ fn write(
     done.map_err(ExportError::path("writing the tar entry of", name))
 }
 
-/// The folder of a platform: root's, of no time, so that it is the same in every build.
+/// The folder of a platform: root's, of no time but SOURCE_DATE_EPOCH, so that it is the same in every build.
 fn folder_stat() -> Stat {
     Stat {
         kind: Kind::Dir,

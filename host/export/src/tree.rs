@@ -18,6 +18,8 @@ pub struct PlatformTree {
     pub platform: Platform,
     /// The files; a merged view without overlay marks.
     pub root: Root,
+    /// SOURCE_DATE_EPOCH in seconds: the time that every file gets.
+    pub epoch: Option<i64>,
 }
 
 impl PlatformTree {

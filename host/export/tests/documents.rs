@@ -68,6 +68,8 @@ fn golden() -> BuiltImage {
         ],
         layer_metas: vec![meta("2026-11-21T08:52:39.075546329Z"), meta("2026-11-21T08:52:39.074397707Z")],
         base_history: 0,
+        rewritten: Vec::new(),
+        source_date_epoch: None,
     }
 }
 

@@ -85,6 +85,8 @@ pub fn image(architectures: &[&str], compression: Compression, options: &Assembl
             layers: pack(vec![tar_of(tar(&[("a", b"hello"), (architecture, b"x")]))], compression, &blobs),
             layer_metas: Vec::new(),
             base_history: 0,
+            rewritten: Vec::new(),
+            source_date_epoch: None,
         })
         .collect();
     (assemble(&images, options, &blobs).unwrap(), blobs)

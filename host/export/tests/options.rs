@@ -44,7 +44,9 @@ fn image_options() {
     assert_eq!(image.compression, Compression::Zstd { level: 19 });
     assert!(image.force_compression);
     assert_eq!(image.media_types, MediaTypes::Docker);
-    assert_eq!(image.source_date_epoch, Some(7));
+    assert_eq!((image.source_date_epoch, image.rewrite_timestamp), (Some(Some(7)), false));
+    let Output::OciTar(image, _) = parse("type=oci,rewrite-timestamp=true,source-date-epoch=") else { panic!() };
+    assert_eq!((image.source_date_epoch, image.rewrite_timestamp), (Some(None), true), "said to be none");
     let Output::OciTar(image, _) = parse("TYPE=oci,compression-level=9") else { panic!() };
     assert_eq!(image.compression, Compression::Gzip { level: 9 });
     let Output::OciTar(image, _) = parse("type=oci,compression=uncompressed") else { panic!() };
@@ -87,7 +89,6 @@ fn what_comes_later_says_so() {
         "type=oci,push=true",
         "type=image,unpack=true",
         "type=oci,compression=estargz",
-        "type=oci,rewrite-timestamp=true",
         "type=local,dest=x,mode=delete",
         "type=docker,tar=false,dest=x",
         "type=image,dangling-name-prefix=x",

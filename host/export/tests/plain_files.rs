@@ -12,7 +12,7 @@ use rhost_rootfs::Root;
 use crate::kit::{succeeded, tool};
 
 fn tree(path: &Path, architecture: &str) -> PlatformTree {
-    PlatformTree { platform: Platform::new("linux", architecture, ""), root: Root::open(path).unwrap() }
+    PlatformTree { platform: Platform::new("linux", architecture, ""), root: Root::open(path).unwrap(), epoch: None }
 }
 
 fn set(path: &Path, mode: u32, seconds: u64) {
@@ -71,13 +71,13 @@ fn all(folder: &Path) -> BTreeMap<PathBuf, (u32, i64, Vec<u8>)> {
 fn local_copies_everything() {
     let (source, dest) = (result(), tempfile::tempdir().unwrap());
     let dest = dest.path().join("new");
-    let done = export_local(&[tree(source.path(), "amd64")], &dest, None, None).unwrap();
+    let done = export_local(&[tree(source.path(), "amd64")], &dest, None).unwrap();
     assert_eq!(all(source.path()), all(&dest));
     assert_eq!((done.files, done.skipped.len()), (8, 0));
     let inode = |name: &str| fs::metadata(dest.join(name)).unwrap().ino();
     assert_eq!(inode("a"), inode("d/link"));
     // Again, over what is there.
-    export_local(&[tree(source.path(), "amd64")], &dest, None, None).unwrap();
+    export_local(&[tree(source.path(), "amd64")], &dest, None).unwrap();
     assert_eq!(all(source.path()), all(&dest));
 }
 
@@ -87,7 +87,7 @@ fn local_keeps_what_is_the_users() {
     fs::create_dir(dest.path().join("d")).unwrap();
     fs::write(dest.path().join("d/mine"), "mine").unwrap();
     fs::write(dest.path().join("a"), "old").unwrap();
-    export_local(&[tree(source.path(), "amd64")], dest.path(), None, None).unwrap();
+    export_local(&[tree(source.path(), "amd64")], dest.path(), None).unwrap();
     assert_eq!(fs::read_to_string(dest.path().join("d/mine")).unwrap(), "mine");
     assert_eq!(fs::read_to_string(dest.path().join("a")).unwrap(), "hello");
 }
@@ -96,14 +96,14 @@ fn local_keeps_what_is_the_users() {
 fn local_follows_no_symlink_in_the_destination() {
     let (source, dest, elsewhere) = (result(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     symlink(elsewhere.path(), dest.path().join("d")).unwrap();
-    let error = export_local(&[tree(source.path(), "amd64")], dest.path(), None, None).unwrap_err();
+    let error = export_local(&[tree(source.path(), "amd64")], dest.path(), None).unwrap_err();
     assert!(matches!(error, ExportError::InTheWay { found: "a symbolic link", .. }), "{error}");
     assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0);
     // A symlink where a file goes is replaced, its target is not touched.
     let (dest, target) = (tempfile::tempdir().unwrap(), elsewhere.path().join("target"));
     fs::write(&target, "precious").unwrap();
     symlink(&target, dest.path().join("a")).unwrap();
-    export_local(&[tree(source.path(), "amd64")], dest.path(), None, None).unwrap();
+    export_local(&[tree(source.path(), "amd64")], dest.path(), None).unwrap();
     assert_eq!(fs::read_to_string(&target).unwrap(), "precious");
     assert_eq!(fs::read_to_string(dest.path().join("a")).unwrap(), "hello");
 }
@@ -114,12 +114,12 @@ fn local_deletes_nothing_to_make_room() {
     for (make_dir, wanted) in [("a", "a file"), ("absolute", "a file")] {
         let dest = tempfile::tempdir().unwrap();
         fs::create_dir(dest.path().join(make_dir)).unwrap();
-        let error = export_local(&[tree(source.path(), "amd64")], dest.path(), None, None).unwrap_err();
+        let error = export_local(&[tree(source.path(), "amd64")], dest.path(), None).unwrap_err();
         assert!(matches!(&error, ExportError::InTheWay { wanted: w, .. } if *w == wanted), "{error}");
     }
     let dest = tempfile::tempdir().unwrap();
     fs::write(dest.path().join("d"), "mine").unwrap();
-    assert!(export_local(&[tree(source.path(), "amd64")], dest.path(), None, None).is_err());
+    assert!(export_local(&[tree(source.path(), "amd64")], dest.path(), None).is_err());
     assert_eq!(fs::read_to_string(dest.path().join("d")).unwrap(), "mine");
 }
 
@@ -127,23 +127,23 @@ fn local_deletes_nothing_to_make_room() {
 fn platforms_get_folders() {
     let (source, dest) = (result(), tempfile::tempdir().unwrap());
     let trees = [tree(source.path(), "amd64"), tree(source.path(), "arm64")];
-    export_local(&trees, dest.path(), None, None).unwrap();
+    export_local(&trees, dest.path(), None).unwrap();
     for folder in ["linux_amd64", "linux_arm64"] {
         assert_eq!(all(source.path()), all(&dest.path().join(folder)));
     }
     let one = tempfile::tempdir().unwrap();
-    export_local(&trees[..1], one.path(), Some(true), None).unwrap();
+    export_local(&trees[..1], one.path(), Some(true)).unwrap();
     assert!(one.path().join("linux_amd64/a").exists());
-    for bad in [export_local(&trees, one.path(), Some(false), None), export_local(&[], one.path(), None, None)] {
+    for bad in [export_local(&trees, one.path(), Some(false)), export_local(&[], one.path(), None)] {
         assert!(bad.is_err());
     }
-    assert!(export_tar(&trees, Some(false), None, &mut Vec::new()).is_err());
+    assert!(export_tar(&trees, Some(false), &mut Vec::new()).is_err());
 }
 
 #[test]
 fn the_epoch_is_every_files_time() {
     let (source, dest) = (result(), tempfile::tempdir().unwrap());
-    export_local(&[tree(source.path(), "amd64")], dest.path(), None, Some(77)).unwrap();
+    export_local(&[PlatformTree { epoch: Some(77), ..tree(source.path(), "amd64") }], dest.path(), None).unwrap();
     assert!(all(dest.path()).values().all(|(_, mtime, _)| *mtime == 77));
 }
 
@@ -151,9 +151,9 @@ fn the_epoch_is_every_files_time() {
 fn pipes_arrive_and_sockets_are_told() {
     let (source, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let _socket = std::os::unix::net::UnixListener::bind(source.path().join("socket")).unwrap();
-    let done = export_local(&[tree(source.path(), "amd64")], dest.path(), None, None).unwrap();
+    let done = export_local(&[tree(source.path(), "amd64")], dest.path(), None).unwrap();
     assert_eq!(done.skipped, [PathBuf::from("socket")]);
-    let skipped = export_tar(&[tree(source.path(), "amd64")], None, None, &mut Vec::new()).unwrap();
+    let skipped = export_tar(&[tree(source.path(), "amd64")], None, &mut Vec::new()).unwrap();
     assert_eq!(skipped, [PathBuf::from("socket")]);
 }
 
@@ -161,7 +161,7 @@ fn pipes_arrive_and_sockets_are_told() {
 fn tar_unpacks_to_the_same_files() {
     let (source, dest) = (result(), tempfile::tempdir().unwrap());
     let mut archive = Vec::new();
-    export_tar(&[tree(source.path(), "amd64")], None, None, &mut archive).unwrap();
+    export_tar(&[tree(source.path(), "amd64")], None, &mut archive).unwrap();
     let file = dest.path().join("result.tar");
     fs::write(&file, archive).unwrap();
     let out = dest.path().join("out");
@@ -183,7 +183,12 @@ fn a_split_tar_has_a_folder_for_each_platform() {
     let source = tempfile::tempdir().unwrap();
     fs::write(source.path().join("a"), "x").unwrap();
     let mut archive = Vec::new();
-    export_tar(&[tree(source.path(), "amd64"), tree(source.path(), "arm64")], None, Some(5), &mut archive).unwrap();
+    export_tar(
+        &["amd64", "arm64"].map(|arch| PlatformTree { epoch: Some(5), ..tree(source.path(), arch) }),
+        None,
+        &mut archive,
+    )
+    .unwrap();
     let mut reader = tar::Archive::new(&archive[..]);
     let names: Vec<String> =
         reader.entries().unwrap().map(|e| e.unwrap().path().unwrap().to_string_lossy().into_owned()).collect();
@@ -200,12 +205,12 @@ fn attributes_survive() {
         eprintln!("SKIP: no user attributes in the temporary directory: {error}");
         return;
     }
-    export_local(&[tree(source.path(), "amd64")], dest.path(), None, None).unwrap();
+    export_local(&[tree(source.path(), "amd64")], dest.path(), None).unwrap();
     let mut value = [0; 16];
     let length = rustix::fs::getxattr(dest.path().join("a"), "user.note", &mut value[..]).unwrap();
     assert_eq!(&value[..length], b"a\nb\0c");
     let mut archive = Vec::new();
-    export_tar(&[tree(source.path(), "amd64")], None, None, &mut archive).unwrap();
+    export_tar(&[tree(source.path(), "amd64")], None, &mut archive).unwrap();
     let record = b"32 SCHILY.xattr.user.note=a\nb\0c\n";
     assert!(archive.windows(record.len()).any(|window| window == record), "{record:?}");
 }
@@ -216,7 +221,7 @@ fn what_a_killed_export_left_is_taken_away() {
     fs::create_dir(dest.path().join(".rhost-partial-1-0")).unwrap();
     fs::write(dest.path().join(".rhost-partial-1-0/file"), "half").unwrap();
     fs::write(dest.path().join(".rhost-partial-mine"), "kept").unwrap();
-    export_local(&[tree(result.path(), "amd64")], dest.path(), None, None).unwrap();
+    export_local(&[tree(result.path(), "amd64")], dest.path(), None).unwrap();
     let hidden: Vec<_> =
         all(dest.path()).into_keys().filter(|path| path.to_string_lossy().contains("partial")).collect();
     assert_eq!(hidden, [Path::new(".rhost-partial-mine")]);

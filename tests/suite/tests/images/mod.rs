@@ -5,6 +5,7 @@
 
 mod case;
 mod compare;
+mod epoch;
 mod generate;
 mod image;
 mod peers;

@@ -47,6 +47,13 @@ impl Peers {
 
     /// BuildKit's archive of `case`, or what it said.
     fn buildkit(buildkitd: &Buildkitd, case: &Case, to: &Path) -> Result<(), String> {
+        let extra = case.options.iter().filter(|(k, _)| k == "output").map(|(_, v)| format!(",{v}"));
+        let output = format!("type=oci,dest={}{}", to.display(), extra.collect::<String>());
+        finish(&mut Self::buildctl(buildkitd, case, &output))
+    }
+
+    /// `buildctl build` of `case` to `output`.
+    fn buildctl(buildkitd: &Buildkitd, case: &Case, output: &str) -> Command {
         let mut command = buildkitd.command(["build", "--frontend", "dockerfile.v0", "--progress", "plain"]);
         // No cache: what another context left there has that context's times.
         let local = |name: &str| format!("{name}={}", case.context.display());
@@ -62,9 +69,23 @@ impl Peers {
                 command.arg("--opt").arg(format!("{key}={value}"));
             }
         }
-        let extra = case.options.iter().filter(|(k, _)| k == "output").map(|(_, v)| format!(",{v}"));
-        command.arg("--output").arg(format!("type=oci,dest={}{}", to.display(), extra.collect::<String>()));
-        finish(&mut command)
+        command.arg("--output").arg(output);
+        command
+    }
+
+    /// Builds `case` with both to `type=TYPE,dest=…` and what `more` adds; answers where theirs and ours are.
+    pub fn both(&self, case: &Case, work: &Path, kind: &str, more: &str) -> [std::path::PathBuf; 2] {
+        ["theirs", "ours"].map(|who| {
+            let to = work.join(format!("{}.{kind}.{who}", case.name));
+            let output = format!("type={kind},dest={}{more}", to.display());
+            let mut command = if who == "theirs" {
+                Self::buildctl(&self.buildkitd, case, &output)
+            } else {
+                rhost_command_to(&self.host, case, &output)
+            };
+            finish(&mut command).unwrap_or_else(|said| panic!("{who} {output}: {said}"));
+            to
+        })
     }
 
     /// rhost's archive of `case`, or what it said.
@@ -210,6 +231,12 @@ fn odd_image(from: &Path, to: &Path, change: &Value) {
 
 /// `rhost build` of `case` to the archive `to`.
 pub fn rhost_command(host: &TestHost, case: &Case, to: &Path) -> Command {
+    let extra = case.options.iter().filter(|(k, _)| k == "output").map(|(_, v)| format!(",{v}"));
+    rhost_command_to(host, case, &format!("type=oci,dest={}{}", to.display(), extra.collect::<String>()))
+}
+
+/// `rhost build` of `case` to `output`.
+fn rhost_command_to(host: &TestHost, case: &Case, output: &str) -> Command {
     let mut command = host.command(["build", "--progress", "plain", "--no-cache"]);
     for (key, value) in &case.options {
         let value = value.as_str();
@@ -227,9 +254,7 @@ pub fn rhost_command(host: &TestHost, case: &Case, to: &Path) -> Command {
             _ => command.arg(format!("--{key}")).arg(value),
         };
     }
-    let extra = case.options.iter().filter(|(k, _)| k == "output").map(|(_, v)| format!(",{v}"));
-    command.arg("-o").arg(format!("type=oci,dest={}{}", to.display(), extra.collect::<String>()));
-    command.arg(&case.context);
+    command.arg("-o").arg(output).arg(&case.context);
     command
 }
 
