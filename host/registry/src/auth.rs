@@ -117,8 +117,16 @@ impl Grant {
     }
 }
 
-/// One grant for one host and scope; held locked while it is fetched.
-pub(crate) type Slot = Arc<AsyncMutex<Option<Grant>>>;
+/// What is known of one host and scope.
+#[derive(Default)]
+pub(crate) struct Known {
+    grant: Option<Grant>,
+    /// A credential (or none) that was refused, and what was said of it. It is not sent again: too many attempts lock an account.
+    refused: Option<(Option<Credential>, bool, String)>,
+}
+
+/// One host and scope; held locked while a grant is fetched.
+pub(crate) type Slot = Arc<AsyncMutex<Known>>;
 
 /// All grants.
 #[derive(Default)]
@@ -133,7 +141,7 @@ impl Grants {
 
 /// The grant to send at once, if one is held.
 pub(crate) async fn held(slot: &Slot) -> Option<Grant> {
-    slot.lock().await.clone().filter(Grant::holds)
+    slot.lock().await.grant.clone().filter(Grant::holds)
 }
 
 /// Why no grant could be had.
@@ -154,14 +162,38 @@ pub(crate) async fn answer(
     credential: Option<Credential>,
     stale: Option<&Grant>,
 ) -> Result<Grant, Denied> {
-    let refused = |authenticated, reason: &str| Denied::Refused { authenticated, reason: reason.to_owned() };
-    let mut held = slot.lock().await;
-    match &*held {
+    let mut known = slot.lock().await;
+    match &known.grant {
         Some(grant) if grant.holds() && stale.is_none_or(|stale| stale.header != grant.header) => {
             return Ok(grant.clone());
         }
-        _ => *held = None,
+        _ => known.grant = None,
     }
+    if let Some((refused, authenticated, reason)) = &known.refused
+        && *refused == credential
+    {
+        return Err(Denied::Refused { authenticated: *authenticated, reason: reason.clone() });
+    }
+    let made = grant(http, registry, scopes, challenge, credential.clone(), stale).await;
+    match &made {
+        Ok(grant) => *known = Known { grant: Some(grant.clone()), refused: None },
+        Err(Denied::Refused { authenticated, reason }) => {
+            known.refused = Some((credential, *authenticated, reason.clone()));
+        }
+        Err(Denied::Failed(_)) => {}
+    }
+    made
+}
+
+async fn grant(
+    http: &reqwest::Client,
+    registry: &Url,
+    scopes: &[String],
+    challenge: Option<Challenge>,
+    credential: Option<Credential>,
+    stale: Option<&Grant>,
+) -> Result<Grant, Denied> {
+    let refused = |authenticated, reason: &str| Denied::Refused { authenticated, reason: reason.to_owned() };
     let unusable = || refused(true, "the credential has characters that no header can carry");
     let grant = match (challenge, credential) {
         (_, Some(Credential::RegistryToken(token))) => {
@@ -186,7 +218,6 @@ pub(crate) async fn answer(
     if stale.is_some_and(|stale| stale.header == grant.header) {
         return Err(refused(grant.authenticated, "the credential is not accepted"));
     }
-    *held = Some(grant.clone());
     Ok(grant)
 }
 

@@ -73,6 +73,30 @@ async fn a_refused_token_is_an_error() {
 }
 
 #[tokio::test]
+async fn a_wrong_password_is_sent_once() {
+    // Over a token service, and to the registry itself.
+    for service in [true, false] {
+        let server = Faulty::start(move |seen, _| {
+            let host = seen.header("host").unwrap().to_owned();
+            let wanted =
+                if service { format!("Bearer realm=\"http://{host}/token\"") } else { "Basic realm=\"x\"".into() };
+            let body = r#"{"errors":[{"code":"UNAUTHORIZED","message":"incorrect username or password"}]}"#;
+            Reply::new(401, body).header("www-authenticate", wanted)
+        })
+        .await;
+        let client = client("", login(&server.address, "me", "wrong"));
+        let image = name(&format!("{}/team/app", server.address));
+        // A HEAD that is refused becomes a GET, for its reason; then everybody asks again.
+        let head = client.head(&image).await.unwrap_err();
+        for error in [head, fetch(&server, &client).await.unwrap_err(), fetch(&server, &client).await.unwrap_err()] {
+            assert!(matches!(error, Error::Unauthorised { authenticated: true, .. }), "{error:?}");
+        }
+        let sent = server.seen().into_iter().filter(|seen| seen.header("authorization").is_some()).count();
+        assert_eq!(sent, 1, "with a token service: {service}");
+    }
+}
+
+#[tokio::test]
 async fn an_expired_token_is_renewed() {
     // The registry takes a token once only.
     let server = Faulty::start(|seen, before| match (seen.path.starts_with("/token"), seen.header("authorization")) {
