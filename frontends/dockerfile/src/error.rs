@@ -92,7 +92,7 @@ pub enum ErrorKind {
     UnknownFlag { name: String, suggestion: Option<String>, known: Vec<&'static str> },
     #[error("duplicate flag specified: {0}")]
     DuplicateFlag(String),
-    #[error("missing a value on flag: {0} (write --{0}=VALUE)")]
+    #[error("missing a value on flag: --{0} (write --{0}=VALUE)")]
     FlagWithoutValue(String),
     #[error("expecting boolean value for flag {name}, not: {value}")]
     FlagNotBool { name: String, value: String },

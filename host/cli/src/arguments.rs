@@ -300,6 +300,18 @@ pub struct BuildArguments {
     /// `-` is `type=tar` on stdout [default: type=image, rhost's own store].
     #[arg(short = 'o', long, value_name = "SPEC", help_heading = WHERE)]
     pub output: Vec<String>,
+    /// Set an annotation of the image's manifest, or of other documents: `[manifest|index|manifest-descriptor|index-descriptor][[PLATFORM]][,…]:KEY=VALUE`.
+    #[arg(long, value_name = "[WHERE:]KEY=VALUE", help_heading = WHERE)]
+    pub annotation: Vec<String>,
+    /// Attestations are not made yet: only those switched off are taken, as in `type=provenance,disabled=true`.
+    #[arg(long, value_name = "SPEC", help_heading = WHERE)]
+    pub attest: Vec<String>,
+    /// `--provenance=false` is taken; other values want attestations.
+    #[arg(long, value_name = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = WHERE)]
+    pub provenance: Option<String>,
+    /// `--sbom=false` is taken; other values want attestations.
+    #[arg(long, value_name = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = WHERE)]
+    pub sbom: Option<String>,
     /// Push the image to the registries of its names: `push=true` for an image output, or one more output `type=image,push=true`.
     #[arg(long, help_heading = WHERE)]
     pub push: bool,

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use rhost_frontend::{Embedded, Invocation, Limits, Outcome};
-use rhost_llb::{Definition, Digest, Platform, VertexDigest};
-use rhost_registry::{Client, ClientOptions, CredentialSource, Proxies, RegistryConfig};
+use rhost_llb::{BlobDigest, Definition, Digest, Platform, VertexDigest};
+use rhost_registry::{Client, ClientOptions, CredentialSource, OciLayout, Proxies, Reference, RegistryConfig};
 use rhost_rootfs::{OverlayXattrs, OwnerPolicy};
 use rhost_solver::{Event as SolverEvent, Solver};
 use rhost_store::{BuildFiles, Durability, DurableCache, ResultCodec, SnapshotId, Store, StoreOptions};
@@ -297,10 +297,11 @@ impl Engine {
                 }
                 NamedContext::Image(reference) => format!("docker-image://{reference}"),
                 NamedContext::OciLayout { directory, reference } => {
-                    layouts.insert(name.clone(), directory.clone());
-                    let reference = reference.as_deref().unwrap_or("latest");
-                    let separator = if reference.starts_with("sha256:") { '@' } else { ':' };
-                    format!("oci-layout://{name}{separator}{reference}")
+                    // The name of a context may have characters that one of a layout may not.
+                    let id = format!("layout{}", layouts.len());
+                    let digest = layout_digest(name, directory, reference.as_deref()).await?;
+                    layouts.insert(id.clone(), directory.clone());
+                    format!("oci-layout://{id}@{digest}")
                 }
             };
             contexts.push((name.clone(), value));
@@ -376,6 +377,23 @@ impl Engine {
 
 fn cache(store: &Store, layers: Arc<Layers>) -> Arc<DurableCache<SnapshotCodec>> {
     Arc::new(DurableCache::new(store.clone(), SnapshotCodec { store: store.clone(), layers, whole: Mutex::default() }))
+}
+
+/// What an OCI layout's tag stands for: frontends take layouts by digest only, as BuildKit's clients name them.
+async fn layout_digest(name: &str, directory: &Path, reference: Option<&str>) -> Result<BlobDigest, BuildError> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        let message = format!("context `{name}`: {error}");
+        BuildError::new(Kind::Request, message)
+            .hint("name an image of its index: oci-layout://DIR:TAG or oci-layout://DIR@DIGEST")
+    };
+    let text = match reference {
+        Some(digest) if digest.starts_with("sha256:") => format!("layout@{digest}"),
+        Some(tag) => format!("layout:{tag}"),
+        None => "layout".to_owned(),
+    };
+    let reference: Reference = text.parse().map_err(|error| wrong(&error))?;
+    let layout = OciLayout::open(directory).await.map_err(|error| wrong(&error))?;
+    layout.find(&reference).map_err(|error| wrong(&error))
 }
 
 fn invocation(request: &GraphRequest, file: String, contexts: Vec<(String, String)>) -> Invocation {

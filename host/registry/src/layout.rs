@@ -68,7 +68,10 @@ impl OciLayout {
     }
 
     /// The digest that `image` stands for here: its digest; else the entry with its tag; else the only entry.
-    fn find(&self, image: &Reference) -> Result<BlobDigest, Error> {
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is no such entry.
+    pub fn find(&self, image: &Reference) -> Result<BlobDigest, Error> {
         if let Some(digest) = image.digest() {
             return Ok(digest);
         }

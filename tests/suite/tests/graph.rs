@@ -211,3 +211,36 @@ fn more_layers_than_overlayfs_takes_are_built_exported_and_built_upon() {
         left.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("snapshots")));
     assert_eq!(buckets.flat_map(|bucket| fs::read_dir(bucket).expect("there")).count(), 0);
 }
+
+#[test]
+fn layouts_have_names_and_images_annotations() {
+    let Some((host, _registry)) = host() else { return };
+    let context = write(&host, &[("ctx/Dockerfile", "FROM scratch\nCOPY a /\n"), ("ctx/a", "1\n")]);
+    let layout = host.dir().join("layout").display().to_string();
+    let output = format!("type=oci,tar=false,name=app:one,dest={layout}");
+    let flags = ["--provenance=false", "--sbom=false", "--attest", "type=sbom,disabled=true"];
+    let annotations = ["--annotation", "k=a,\"b\"", "--annotation", "manifest-descriptor:d=e"];
+    build(&host, &[&flags[..], &annotations[..], &["-o", &output, &context]].concat());
+    let read = |path: String| -> Value { serde_json::from_slice(&fs::read(path).expect("there")).expect("JSON") };
+    let index = read(format!("{layout}/index.json"));
+    let descriptor = &index["manifests"][0];
+    assert_eq!(descriptor["annotations"]["d"], "e", "{index}");
+    let digest = descriptor["digest"].as_str().expect("a digest");
+    let manifest = read(format!("{layout}/blobs/sha256/{}", digest.trim_start_matches("sha256:")));
+    assert_eq!(manifest["annotations"]["k"], "a,\"b\"", "{manifest}");
+    // The context has a name that no layout could have.
+    fs::write(format!("{context}/Dockerfile"), "FROM registry.example/base:2\nCOPY a /b\n").expect("written");
+    let tree = host.dir().join("tree").display().to_string();
+    for place in [":one", "", &format!("@{digest}")] {
+        let base = format!("registry.example/base:2=oci-layout://{layout}{place}");
+        build(&host, &["--build-context", &base, "-o", &tree, &context]);
+        assert_eq!(fs::read_to_string(format!("{tree}/b")).expect("there"), "1\n", "{place}");
+    }
+    let base = format!("registry.example/base:2=oci-layout://{layout}:two");
+    let refused = host.run(["build", "--build-context", &base, &context]).expect("ran").failure(2);
+    assert!(refused.contains("context `registry.example/base:2`") && refused.contains("tag `two`"), "{refused}");
+    for wanted in ["--provenance=mode=max", "--sbom", "--attest=type=provenance"] {
+        let refused = host.run(["build", wanted, &context]).expect("ran").failure(2);
+        assert!(refused.contains("attestations are not supported yet"), "{refused}");
+    }
+}

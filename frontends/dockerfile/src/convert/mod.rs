@@ -95,8 +95,7 @@ pub fn build(host: &dyn Host) -> Result<Built, ConvertError> {
     let (context, source, ignore) = read(host, &options)?;
     let convert = || {
         let lint = Linter::new(host, &options, &source.data)?;
-        let file = parse(&source)?;
-        lint::check_file(&lint, &file);
+        let file = parse_checked(&lint, &source)?;
         let (exclude, ignored) = ignore_patterns(host, &options, &context, &source, ignore)?;
         let muted = lint.muted();
         let one = |platform: Option<&Platform>, lint: &Linter<'_>| {
@@ -151,8 +150,7 @@ pub fn answer(host: &dyn Host) -> Result<Option<Answer>, ConvertError> {
             let found = Collector { host, warnings: RefCell::default() };
             let lint_all = || {
                 let lint = Linter::new(&found, &options, &source.data)?;
-                let file = parse(&source)?;
-                lint::check_file(&lint, &file);
+                let file = parse_checked(&lint, &source)?;
                 let (exclude, ignored) = ignore_patterns(host, &options, &context, &source, ignore)?;
                 let shared = Shared {
                     host,
@@ -247,11 +245,26 @@ fn read(host: &dyn Host, options: &Options) -> Result<(MainContext, SourceFile, 
     Ok((context, source, ignore))
 }
 
+fn syntax_error(error: crate::ParseError) -> ConvertError {
+    ConvertError::from(ErrorKind::Syntax(error.message())).at(&stage::ranges(error.span))
+}
+
+/// The build file, linted; of one with a wrong instruction those before it are.
+fn parse_checked(lint: &Linter<'_>, source: &SourceFile) -> Result<Dockerfile, ConvertError> {
+    let (file, fault) = crate::parse::parse_part(&source.data).map_err(syntax_error)?;
+    if let Some(fault) = fault {
+        lint::check_part(lint, &file);
+        return Err(syntax_error(fault));
+    }
+    lint::check_file(lint, &file);
+    with_stages(file, source)
+}
+
 fn parse(source: &SourceFile) -> Result<Dockerfile, ConvertError> {
-    let file = crate::parse(&source.data).map_err(|e| {
-        let at = stage::ranges(e.span);
-        ConvertError::from(ErrorKind::Syntax(e.message())).at(&at)
-    })?;
+    with_stages(crate::parse(&source.data).map_err(syntax_error)?, source)
+}
+
+fn with_stages(file: Dockerfile, source: &SourceFile) -> Result<Dockerfile, ConvertError> {
     if file.stages.is_empty() {
         return Err(ErrorKind::Syntax(format!(
             "dockerfile contains no stages to build: `{}` has no FROM",

@@ -27,14 +27,31 @@ use source::{Joined, Lines, Physical};
 /// # Errors
 /// The first thing that BuildKit would refuse, with its place.
 pub fn parse(source: &[u8]) -> Result<Dockerfile, ParseError> {
+    match parse_part(source)? {
+        (file, None) => Ok(file),
+        (_, Some(error)) => Err(error),
+    }
+}
+
+/// As [`parse`], but what stands before a wrong instruction is given with the fault, for those who judge it by itself.
+///
+/// # Errors
+/// When the text cannot be cut into instructions.
+pub fn parse_part(source: &[u8]) -> Result<(Dockerfile, Option<ParseError>), ParseError> {
     let (nodes, mut file) = nodes(source)?;
     for node in nodes {
-        match build::build(node)? {
-            build::Built::Stage(stage) => file.stages.push(stage),
-            build::Built::Instruction(instruction) => place(&mut file, instruction)?,
+        let placed = build::build(node).and_then(|built| match built {
+            build::Built::Stage(stage) => {
+                file.stages.push(stage);
+                Ok(())
+            }
+            build::Built::Instruction(instruction) => place(&mut file, instruction),
+        });
+        if let Err(error) = placed {
+            return Ok((file, Some(error)));
         }
     }
-    Ok(file)
+    Ok((file, None))
 }
 
 fn place(file: &mut Dockerfile, instruction: Instruction) -> Result<(), ParseError> {

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use rhost_engine::{BuildError, BuildRequest, Engine, Kind};
 
 use super::call::{self, Call};
-use super::{lend, request};
+use super::{lend, outputs, request};
 use crate::arguments::{BuildArguments, Progress};
 use crate::progress;
 
@@ -23,6 +23,7 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
         return Err(BuildError::new(Kind::Request, "the output goes to stdout, which is a terminal")
             .hint("redirect it to a file, or name one with dest="));
     }
+    outputs::refuse_attestations(&arguments.attest, arguments.provenance.as_deref(), arguments.sbom.as_deref())?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let network = &arguments.frontend.network;
     let lent = lend::lent(&arguments.secret, &arguments.ssh, &arguments.allow, network)?;
@@ -31,7 +32,7 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
     let request = BuildRequest {
         graph,
         tags: arguments.tag,
-        outputs: arguments.output,
+        outputs: outputs::annotated(arguments.output, &arguments.annotation)?,
         push: arguments.push,
         load: arguments.load,
         // Steps wait for networks and disks more than they compute; BuildKit bounds them not at all.

@@ -7,6 +7,7 @@ mod emulation;
 mod frontend;
 mod image;
 mod lend;
+mod outputs;
 mod request;
 
 use rhost_engine::{BuildError, Engine};

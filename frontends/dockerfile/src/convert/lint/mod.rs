@@ -14,7 +14,7 @@ pub(crate) use answer::answer;
 use checks::Checks;
 pub(crate) use ignored::Ignored;
 use rules::Rule;
-pub(crate) use syntax::check_file;
+pub(crate) use syntax::{check_file, check_part};
 
 use crate::convert::error::ConvertError;
 use crate::convert::graph::Range;

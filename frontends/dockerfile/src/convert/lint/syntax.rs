@@ -10,6 +10,13 @@ use crate::text::{lower, upper};
 
 /// Applies them in BuildKit's order: as lines are read, then to the stages as a whole.
 pub(crate) fn check_file(lint: &Linter<'_>, file: &Dockerfile) {
+    check_part(lint, file);
+    stage_names(lint, &file.stages);
+    casing(lint, &file.stages);
+}
+
+/// What is found in each instruction by itself: all that BuildKit says of a file with a wrong instruction, of those before it.
+pub(crate) fn check_part(lint: &Linter<'_>, file: &Dockerfile) {
     lint.leave();
     for Warning::EmptyContinuation { span, .. } in &file.warnings {
         // BuildKit notices it when the instruction is over, and names that line.
@@ -26,8 +33,6 @@ pub(crate) fn check_file(lint: &Linter<'_>, file: &Dockerfile) {
         }
     }
     lint.leave();
-    stage_names(lint, &file.stages);
-    casing(lint, &file.stages);
 }
 
 fn instruction_alone(lint: &Linter<'_>, instruction: &Instruction) {

@@ -44,10 +44,10 @@ fn flag_booleans() {
         assert_eq!(copy(&format!("COPY {flag} x y")).link, link, "{flag}");
     }
     refuse(&[
-        ("COPY --link= x y", "missing a value on flag: link"),
+        ("COPY --link= x y", "missing a value on flag: --link"),
         ("COPY --link=1 x y", "expecting boolean value for flag link, not: 1"),
         ("COPY --link --link x y", "duplicate flag specified"),
-        ("COPY --from x y", "missing a value on flag: from"),
+        ("COPY --from x y", "missing a value on flag: --from"),
         ("COPY --chown=a --chown=b x y", "duplicate flag specified"),
         ("COPY --chwon=a x y", "did you mean chown?"),
         ("COPY --bogus x y", "--from"),
