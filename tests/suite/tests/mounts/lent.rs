@@ -87,7 +87,10 @@ fn forms_of_secrets() {
         run("--mount=type=secret,id=s", "stat -c %a:%u:%g /run/secrets/s; cat /run/secrets/s"),
         "400:0:0\nhush\n"
     );
-    assert_eq!(run("--mount=type=secret,id=s,target=/a/b,mode=0440,uid=3,gid=4", "stat -c %a:%u:%g /a/b"), "440:3:4\n");
+    if rhost_kit::have_users() {
+        let mount = "--mount=type=secret,id=s,target=/a/b,mode=0440,uid=3,gid=4";
+        assert_eq!(run(mount, "stat -c %a:%u:%g /a/b"), "440:3:4\n");
+    }
     assert_eq!(run("--mount=type=secret,source=s", "cat /run/secrets/s"), "hush\n");
     assert_eq!(run("--mount=type=secret,target=/x/s", "cat /x/s"), "hush\n");
     assert_eq!(
