@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
-use rhost_frontend::{Embedded, Invocation, Limits, Outcome};
+use rhost_frontend::{Embedded, Invocation, Outcome};
 use rhost_llb::{BlobDigest, Definition, Digest, Platform, VertexDigest};
 use rhost_registry::{Client, ClientOptions, CredentialSource, OciLayout, Proxies, Reference, RegistryConfig};
 use rhost_rootfs::{OverlayXattrs, OwnerPolicy};
 use rhost_solver::{Event as SolverEvent, Solver};
 use rhost_store::{BuildFiles, Durability, DurableCache, ResultCodec, SnapshotId, Store, StoreOptions};
 
+use crate::answers::Consultation;
 use crate::blame;
 use crate::config::Settings;
 use crate::emulation::Emulation;
@@ -139,6 +140,10 @@ impl ResultCodec<Value> for SnapshotCodec {
         let stack = self.whole(id)?;
         (bytes.get(8..) == Some(stack.as_raw().as_slice())).then_some(Value::Snapshot(id))
     }
+
+    fn snapshot(&self, bytes: &[u8]) -> Option<SnapshotId> {
+        snapshot_in(bytes)
+    }
 }
 
 impl Engine {
@@ -247,8 +252,8 @@ impl Engine {
         let exporter = Exporter::new(store, request)?;
         let jobs = NonZeroUsize::new(request.jobs).unwrap_or(NonZeroUsize::MIN);
         let (session, outcome) = self.graph(&request.graph, events, jobs, store).await?;
-        let mut results = Vec::new();
-        for target in &outcome.targets {
+        // All at once: platforms share what they have in common, and do not wait for each other.
+        let solves = outcome.targets.iter().map(async |target| {
             let value = if target.definition.is_empty() {
                 Value::Scratch
             } else {
@@ -256,8 +261,9 @@ impl Engine {
                 let solved = session.solver.solve(&solvable, &[edge]).await;
                 solved.map_err(|error| session.placed(&graph, blame::solve(error)))?.remove(0)
             };
-            results.push((target.clone(), value));
-        }
+            Ok::<_, BuildError>((target.clone(), value))
+        });
+        let results = futures_util::future::try_join_all(solves).await?;
         let (mut exported, orders) = exporter.export(&session.shared, results, outcome.metadata).await?;
         for order in &orders {
             exported.pushed.extend(self.run_push(order, events).await?);
@@ -334,16 +340,15 @@ impl Engine {
             me: me.clone(),
         });
         let chosen = choose(&request.frontend, &request.build_args, &file, &text);
-        let title = format!("[internal] load frontend {}", chosen.source);
-        let frontend = shared.internal(&title, self.frontend(&chosen, &text)).await?;
         let mut invocation = invocation(request, file.clone(), contexts);
         if let (FrontendSource::Image(source), Some(line)) = (&chosen.source, &chosen.command_line) {
             // As BuildKit's gateway tells its frontends: who they are, and what was said to them beside it.
             invocation.options.insert("source".into(), source.clone());
             invocation.options.insert("cmdline".into(), line.clone());
         }
-        let outcome = frontend.build(session.clone(), invocation, &Limits::HOSTILE).await;
-        let outcome = outcome.map_err(|error| blame::frontend(&session, &file, error))?;
+        let asked =
+            Consultation { engine: self, session: &session, chosen: &chosen, file: &file, text: &text, invocation };
+        let outcome = asked.outcome().await?;
         Ok((session, outcome))
     }
 

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use rhost_frontend::{Allocation, CompileLimits, Compiler, Frontend, Inspection, LoadError};
+use rhost_frontend::{Allocation, CompileLimits, Compiler, Inspection};
 use rhost_llb::{BlobDigest, Digest};
 use rhost_registry::{Reference, pull_wasm};
 
 use crate::blame;
 use crate::engine::Engine;
-use crate::error::{BuildError, Kind, Place};
+use crate::error::{BuildError, Kind};
 use crate::images::Images;
 use crate::request::{FrontendChoice, GraphRequest};
 use crate::syntax::syntax_of;
@@ -204,28 +204,6 @@ impl Engine {
         }
     }
 
-    /// The frontend `chosen`, ready to run. An error that the `# syntax=` line is to blame for has its place.
-    pub(crate) async fn frontend(&self, chosen: &ChosenFrontend, text: &[u8]) -> Result<Frontend, BuildError> {
-        let ready = async {
-            let compiled = if chosen.source == FrontendSource::Stock {
-                let (engine, compiler) = self.runtime()?;
-                engine.embedded(&chosen.source.to_string(), &self.options.stock_frontend, &compiler).await
-            } else {
-                let found = self.frontend_bytes(&chosen.source).await?;
-                let (engine, compiler) = self.runtime()?;
-                engine.compile(&found.name, &found.bytes, &compiler).await
-            };
-            compiled.map_err(|error: LoadError| BuildError::new(Kind::Frontend, error))
-        };
-        ready.await.map_err(|mut error: BuildError| {
-            if let Because::SyntaxLine { file, line, .. } = &chosen.because {
-                let text = String::from_utf8_lossy(text).into_owned();
-                error.place = Some(Place { file: file.clone(), first_line: *line, last_line: *line, text });
-            }
-            error
-        })
-    }
-
     /// What a component asks for and offers, and whether it can be a frontend.
     ///
     /// # Errors
@@ -236,7 +214,8 @@ impl Engine {
         inspected.map_err(|error| BuildError::new(Kind::Frontend, error))
     }
 
-    fn runtime(&self) -> Result<(rhost_frontend::Engine, Compiler), BuildError> {
+    /// What runs frontends, and what compiles them.
+    pub(crate) fn runtime(&self) -> Result<(rhost_frontend::Engine, Compiler), BuildError> {
         let engine = rhost_frontend::Engine::new(Allocation::OnDemand)
             .map_err(|error| BuildError::new(Kind::Frontend, error))?;
         let compiler = Compiler {

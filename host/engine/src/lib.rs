@@ -1,5 +1,6 @@
 //! The composition root: the only place that joins the rooms. It picks the frontend, runs it, solves what it answers, exports.
 mod agent;
+mod answers;
 mod arriving;
 mod blame;
 mod config;

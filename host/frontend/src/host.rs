@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rhost_llb::{Definition, Platform};
+use serde::{Deserialize, Serialize};
 
 /// What a guest may have, on behalf of one build. Dropping a returned future cancels the work.
 #[async_trait]
@@ -55,7 +56,7 @@ pub trait SolvedTree: Send + Sync + 'static {
 }
 
 /// Why the host says no. The text is shown to the guest, and by way of it to the user.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 pub enum HostError {
     /// No such file, image, context, …
     #[error("{0}")]
@@ -78,7 +79,7 @@ pub enum HostError {
 }
 
 /// A slice of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByteRange {
     /// First byte.
     pub offset: u64,
@@ -87,7 +88,7 @@ pub struct ByteRange {
 }
 
 /// What a directory entry is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileKind {
     /// A file with bytes.
     Regular,
@@ -100,7 +101,7 @@ pub enum FileKind {
 }
 
 /// Facts on one file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStat {
     /// Its own name; empty for the root.
     pub name: String,
@@ -121,7 +122,7 @@ pub struct FileStat {
 }
 
 /// How a local copy of an image and the registry are weighed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ResolveMode {
     /// As the user said.
     Default,
@@ -132,7 +133,7 @@ pub enum ResolveMode {
 }
 
 /// Asks for an image.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ImageQuery {
     /// As the guest wrote it: `debian:12`, `docker-image://…`, `oci-layout://…`.
     pub reference: String,
@@ -147,7 +148,7 @@ pub struct ImageQuery {
 }
 
 /// What an image is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolvedImage {
     /// Normalised, without scheme.
     pub reference: String,
@@ -241,7 +242,7 @@ pub struct Target {
 }
 
 /// Something for the user to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Report {
     /// A line for the log.
     Log {
@@ -255,7 +256,7 @@ pub enum Report {
 }
 
 /// How much a log line matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the usual five")]
 pub enum Level {
     Trace,
@@ -266,7 +267,7 @@ pub enum Level {
 }
 
 /// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the usual three")]
 pub enum Severity {
     Note,
@@ -275,7 +276,7 @@ pub enum Severity {
 }
 
 /// A finding, with places.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diagnostic {
     /// How bad.
     pub severity: Severity,
@@ -294,7 +295,7 @@ pub struct Diagnostic {
 }
 
 /// A place in a text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     /// The text.
     pub source: Arc<SourceText>,
@@ -305,7 +306,7 @@ pub struct Mark {
 }
 
 /// A build file.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceText {
     /// As the user knows it.
     pub filename: String,
@@ -316,7 +317,7 @@ pub struct SourceText {
 }
 
 /// Lines count from 1, characters (bytes of the line) from 0; the end is inclusive by line.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Range {
     /// Line and character.
     pub start: (u32, u32),

@@ -13,6 +13,7 @@ mod frontend;
 mod host;
 mod inspect;
 mod limits;
+mod recorder;
 mod v0_1;
 
 pub use compile::{CompileLimits, Compiler, Embedded, compile_main, precompile};
@@ -25,3 +26,4 @@ pub use host::{
 };
 pub use inspect::Inspection;
 pub use limits::Limits;
+pub use recorder::{Recorder, Transcript};

@@ -20,7 +20,8 @@ pub(crate) struct Endpoint {
     pub host: String,
     /// `SCHEME://AUTHORITY/v2/PREFIX/`.
     pub base: Url,
-    pub http: reqwest::Client,
+    /// Its certificate is not looked at.
+    pub insecure: bool,
     pub mirror: bool,
 }
 
@@ -68,32 +69,35 @@ impl Transport {
         };
         let known = self.scheme_of(host);
         schemes.sort_by_key(|scheme| Some(*scheme) != known);
-        let http = self.http(host, insecure)?;
         let authority = if host == "docker.io" { "registry-1.docker.io" } else { host };
         let separator = if prefix.is_empty() { "" } else { "/" };
         for scheme in schemes {
             let base = Url::parse(&format!("{scheme}://{authority}/v2/{prefix}{separator}"))
                 .map_err(|e| ConfigError::new(host, format!("it makes no URL: {e}")))?;
-            list.push(Endpoint { host: host.to_owned(), base, http: http.clone(), mirror });
+            list.push(Endpoint { host: host.to_owned(), base, insecure, mirror });
         }
         Ok(())
     }
 
-    /// The HTTP client for `host`, made once: certificates are read here.
-    fn http(&self, host: &str, insecure: bool) -> Result<reqwest::Client, Error> {
+    /// The HTTP client for `endpoint`, made once. A `plain` one cannot speak TLS, and stops where it is redirected to it: the machine's
+    /// certificates are many, and a registry on loopback needs none of them.
+    pub(crate) fn http(&self, endpoint: &Endpoint, plain: bool) -> Result<reqwest::Client, Error> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (host.to_owned(), insecure);
+        let key = (endpoint.host.clone(), endpoint.insecure, plain);
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.make_http(host, insecure)?;
+        let client = self.make_http(&endpoint.host, endpoint.insecure, plain)?;
         clients.insert(key, client.clone());
         Ok(client)
     }
 
-    fn make_http(&self, host: &str, insecure: bool) -> Result<reqwest::Client, Error> {
+    fn make_http(&self, host: &str, insecure: bool, plain: bool) -> Result<reqwest::Client, Error> {
         let wrong = |reason: String| ConfigError::new(host, reason);
-        let redirects = reqwest::redirect::Policy::custom(|attempt| {
+        let redirects = reqwest::redirect::Policy::custom(move |attempt| {
+            if plain && attempt.url().scheme() == "https" {
+                return attempt.stop();
+            }
             let downgrade = attempt.url().scheme() != "https"
                 && attempt.previous().last().is_some_and(|previous| previous.scheme() == "https");
             match (attempt.previous().len() > 10, downgrade) {
@@ -111,6 +115,10 @@ impl Transport {
             .no_proxy();
         for proxy in self.proxies().map_err(|e| wrong(format!("proxy: {}", redact(&e.to_string()))))? {
             builder = builder.proxy(proxy);
+        }
+        if plain {
+            let client = builder.tls_built_in_root_certs(false).build();
+            return Ok(client.map_err(|e| wrong(explain(&e)))?);
         }
         let tls = crate::tls::load(&self.config.host(host)).map_err(wrong)?;
         for certificate in tls.authorities {

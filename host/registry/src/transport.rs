@@ -82,7 +82,7 @@ pub(crate) struct Transport {
     pub(crate) credentials: Arc<dyn CredentialSource>,
     pub options: ClientOptions,
     grants: Grants,
-    pub(crate) clients: Mutex<HashMap<(String, bool), reqwest::Client>>,
+    pub(crate) clients: Mutex<HashMap<(String, bool, bool), reqwest::Client>>,
     /// Host to the scheme that answered last.
     pub(crate) schemes: Mutex<HashMap<String, &'static str>>,
     jitter: RandomState,
@@ -171,11 +171,11 @@ impl Transport {
         let url = self.url(endpoint, ask, &repository)?;
         // What a registry points us to elsewhere gets no authorisation of ours.
         let own = url.origin() == endpoint.base.origin();
-        let mut failures = 0;
-        let mut challenged = 0;
+        let (mut failures, mut challenged) = (0, 0);
+        let mut plain = url.scheme() == "http";
         loop {
             let grant = if own { auth::held(&slot).await } else { None };
-            let mut request = endpoint.http.request(ask.method.clone(), url.clone());
+            let mut request = self.http(endpoint, plain)?.request(ask.method.clone(), url.clone());
             for (name, value) in &ask.headers {
                 request = request.header(*name, value);
             }
@@ -203,6 +203,11 @@ impl Transport {
                 }
             };
             let status = response.status();
+            if plain && status.is_redirection() {
+                // To a place behind TLS.
+                (plain, failures) = (false, failures - 1);
+                continue;
+            }
             // A TLS server answers 400 to plain http: that is no proof that http is spoken.
             if own && status != StatusCode::BAD_REQUEST {
                 self.schemes().insert(endpoint.host.clone(), endpoint.scheme());
@@ -212,9 +217,9 @@ impl Transport {
                 failures -= 1;
                 let wanted = auth::challenge(response.headers());
                 let credential = self.credentials.find(&endpoint.host, &repository).await?;
+                let http = self.http(endpoint, false)?;
                 let answer =
-                    auth::answer(&endpoint.http, &endpoint.base, &slot, &scopes, wanted, credential, grant.as_ref())
-                        .await;
+                    auth::answer(&http, &endpoint.base, &slot, &scopes, wanted, credential, grant.as_ref()).await;
                 match answer {
                     Ok(_) => continue,
                     Err(Denied::Refused { authenticated, reason }) => {

@@ -4,7 +4,7 @@
 //! the operation's digest; any other is reached from each of its inputs' keys over a link (input number, operation, output,
 //! selector). An output may be reached by several ways: by its inputs' definitions or by their contents. Whoever finds the
 //! same key over every input has found the record.
-use rhost_llb::Digest;
+use rhost_llb::{Digest, VertexDigest};
 
 /// Name of a way in which an output came about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -38,6 +38,38 @@ pub fn content_key(content: Digest) -> Key {
     Key { id: Digest::of(format!("{content}@-1")), volatile: false }
 }
 
+/// Something that a solve was told by the world.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The key of a source.
+    Source {
+        /// Which vertex.
+        vertex: VertexDigest,
+        /// Of its first output.
+        key: Digest,
+    },
+    /// The [`content_key`] of an input whose own key means nothing after this process.
+    Content {
+        /// The vertex that stands on it.
+        vertex: VertexDigest,
+        /// Which input.
+        input: u32,
+        /// The content's.
+        key: Digest,
+    },
+}
+
+/// What the answer to a whole target stood on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recollection {
+    /// Everything that the world was asked.
+    pub asked: Vec<Asked>,
+    /// The keys of all vertices below, whose results a later solve would miss.
+    pub used: Vec<Digest>,
+    /// The key of the answer.
+    pub result: Digest,
+}
+
 /// Keys and results that outlive a build. Nothing here can fail a build: what is missing or damaged is a miss.
 ///
 /// Calls are short and may block for about a disk access.
@@ -53,4 +85,11 @@ pub trait CacheStore<T>: Send + Sync {
     /// No others: a result that is made anew may stand on other contents than the one it replaces, and whoever has the old
     /// contents must not be given it.
     fn save(&self, key: Digest, links: &[Link], value: &T);
+    /// What the latest solve of `target` stood on.
+    fn recall(&self, target: Digest) -> Option<Recollection>;
+    /// The result that `remembered`, found under `target`, ends in: [`CacheStore::load`], and only if it is still the one that was there when it was
+    /// remembered. All that it stood on counts as used.
+    fn recalled(&self, target: Digest, remembered: &Recollection) -> Option<T>;
+    /// Remembers what a solve of `target` stood on, in place of an earlier one.
+    fn remember(&self, target: Digest, found: &Recollection);
 }

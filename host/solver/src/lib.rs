@@ -10,11 +10,12 @@ mod cache;
 mod graph;
 mod memory_cache;
 mod op;
+mod recall;
 mod solver;
 mod turns;
 mod work;
 
-pub use cache::{CacheStore, Key, Link, content_key, output_digest};
+pub use cache::{Asked, CacheStore, Key, Link, Recollection, content_key, output_digest};
 pub use graph::{Edge, Graph, GraphError, Vertex};
 pub use memory_cache::MemoryCache;
 pub use op::{CacheMap, CacheMapInput, Op, OpError};

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rhost_llb::Digest;
 
-use crate::cache::{CacheStore, Link};
+use crate::cache::{CacheStore, Link, Recollection};
 
 /// Keys and results in memory.
 pub struct MemoryCache<T>(Mutex<Tables<T>>);
@@ -13,19 +13,29 @@ struct Tables<T> {
     links: HashMap<Link, BTreeSet<Digest>>,
     /// The links that lead to each key.
     ways: HashMap<Digest, Vec<Link>>,
-    results: HashMap<Digest, T>,
+    /// With the number of the save.
+    results: HashMap<Digest, (u64, T)>,
+    /// With the number of the result's save.
+    targets: HashMap<Digest, (u64, Recollection)>,
+    saves: u64,
 }
 
 impl<T> Default for MemoryCache<T> {
     fn default() -> Self {
-        Self(Mutex::new(Tables { links: HashMap::new(), ways: HashMap::new(), results: HashMap::new() }))
+        Self(Mutex::new(Tables {
+            links: HashMap::new(),
+            ways: HashMap::new(),
+            results: HashMap::new(),
+            targets: HashMap::new(),
+            saves: 0,
+        }))
     }
 }
 
 impl<T> MemoryCache<T> {
     /// Forgets the result for `key`, as a collector would.
     pub fn forget(&self, key: Digest) -> Option<T> {
-        self.tables().results.remove(&key)
+        self.tables().results.remove(&key).map(|(_, value)| value)
     }
 
     /// The keys that have results.
@@ -48,7 +58,7 @@ impl<T: Clone + Send + Sync> CacheStore<T> for MemoryCache<T> {
     }
 
     fn load(&self, key: Digest) -> Option<T> {
-        self.tables().results.get(&key).cloned()
+        self.tables().results.get(&key).map(|(_, value)| value.clone())
     }
 
     fn save(&self, key: Digest, links: &[Link], value: &T) {
@@ -61,6 +71,27 @@ impl<T: Clone + Send + Sync> CacheStore<T> for MemoryCache<T> {
         for link in links {
             tables.links.entry(*link).or_default().insert(key);
         }
-        tables.results.insert(key, value.clone());
+        tables.saves += 1;
+        let number = tables.saves;
+        tables.results.insert(key, (number, value.clone()));
+    }
+
+    fn recall(&self, target: Digest) -> Option<Recollection> {
+        self.tables().targets.get(&target).map(|(_, found)| found.clone())
+    }
+
+    fn recalled(&self, target: Digest, remembered: &Recollection) -> Option<T> {
+        let tables = self.tables();
+        let (was, _) = tables.targets.get(&target)?;
+        let (is, value) = tables.results.get(&remembered.result)?;
+        (was == is).then(|| value.clone())
+    }
+
+    fn remember(&self, target: Digest, found: &Recollection) {
+        let mut tables = self.tables();
+        if let Some((number, _)) = tables.results.get(&found.result) {
+            let number = *number;
+            tables.targets.insert(target, (number, found.clone()));
+        }
     }
 }

@@ -3,6 +3,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::num::NonZeroUsize;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::future::{join_all, try_join_all};
@@ -61,11 +62,11 @@ pub enum SolveError {
 }
 
 /// By what keys a vertex' outputs are known.
-struct Keys {
+pub(crate) struct Keys {
     /// For each output: every way to it that is known. The first is the one that is recorded.
-    ways: Vec<Vec<Key>>,
+    pub(crate) ways: Vec<Vec<Key>>,
     /// For each output the key whose result the cache has; only if it has all.
-    hit: Option<Vec<Digest>>,
+    pub(crate) hit: Option<Vec<Digest>>,
     /// What leads to the recorded key of each output.
     links: Vec<Vec<Link>>,
     /// It is made anew although the cache may know it, so what the cache knows to stand on these keys stands on the old result.
@@ -83,27 +84,31 @@ struct Way {
     answers: bool,
 }
 
-type Found = Result<Arc<Keys>, SolveError>;
-type Outputs<T> = Result<Arc<[T]>, SolveError>;
+pub(crate) type Found = Result<Arc<Keys>, SolveError>;
+pub(crate) type Outputs<T> = Result<Arc<[T]>, SolveError>;
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A vertex while anybody wants it.
-struct Node<T> {
-    digest: VertexDigest,
-    op: Arc<dyn Op<T>>,
-    inputs: Vec<(Arc<Node<T>>, usize)>,
-    ignore_cache: bool,
-    keys: Work<Found>,
-    outputs: Work<Outputs<T>>,
+pub(crate) struct Node<T> {
+    pub(crate) digest: VertexDigest,
+    pub(crate) op: Arc<dyn Op<T>>,
+    pub(crate) inputs: Vec<(Arc<Node<T>>, usize)>,
+    pub(crate) ignore_cache: bool,
+    pub(crate) keys: Work<Found>,
+    pub(crate) outputs: Work<Outputs<T>>,
+    /// What inputs hold, as far as it was asked.
+    pub(crate) contents: Mutex<HashMap<usize, Digest>>,
+    /// It was said that the cache has it.
+    pub(crate) told: AtomicBool,
 }
 
 /// Weak: a vertex lives as long as a solve wants it.
 type Nodes<T> = HashMap<(VertexDigest, bool), Weak<Node<T>>>;
 
-struct Shared<T> {
-    cache: Arc<dyn CacheStore<T>>,
+pub(crate) struct Shared<T> {
+    pub(crate) cache: Arc<dyn CacheStore<T>>,
     turns: Arc<dyn Turns>,
-    events: Box<dyn Fn(Event) + Send + Sync>,
+    pub(crate) events: Box<dyn Fn(Event) + Send + Sync>,
     places: Semaphore,
     nodes: Mutex<Nodes<T>>,
     /// Runs under way, by recorded key: equal keys of different vertices are one run.
@@ -119,7 +124,7 @@ impl<T> Clone for Solver<T> {
     }
 }
 
-fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
+pub(crate) fn lock<V>(mutex: &Mutex<V>) -> MutexGuard<'_, V> {
     // Nothing that can panic runs under these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -162,7 +167,14 @@ impl<T: Clone + Send + Sync + 'static> Solver<T> {
         let nodes = self.nodes(graph, targets);
         let outputs = nodes.into_iter().zip(targets).map(|(node, target)| {
             let shared = self.0.clone();
-            async move { shared.outputs(node).await.map(|outputs| outputs[target.output].clone()) }
+            async move {
+                if let Some(value) = shared.recall(&node, target.output).await {
+                    return Ok(value);
+                }
+                let outputs = shared.clone().outputs(node.clone()).await?;
+                shared.remember(&node, target.output);
+                Ok(outputs[target.output].clone())
+            }
         });
         try_join_all(outputs).await
     }
@@ -194,6 +206,8 @@ impl<T: Clone + Send + Sync + 'static> Solver<T> {
                     ignore_cache: vertex.ignore_cache,
                     keys: Work::default(),
                     outputs: Work::default(),
+                    contents: Mutex::default(),
+                    told: AtomicBool::new(false),
                 });
                 *slot = Arc::downgrade(&node);
                 node
@@ -283,17 +297,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         if found.hit.is_some() || by_content.is_empty() {
             return Ok(self.told(node, found));
         }
-        let this = &*self;
-        let contents = join_all(by_content.iter().map(|index| {
-            let (input, output) = &node.inputs[*index];
-            let made = self.clone().outputs(input.clone());
-            async move {
-                let outputs = made.await?;
-                let digest = node.op.content_key(*index, &outputs[*output]).await;
-                digest.map_err(|error| this.fail(node.digest, error))
-            }
-        }))
-        .await;
+        let contents = join_all(by_content.iter().map(|index| self.content(node, *index))).await;
         for (index, content) in by_content.into_iter().zip(contents) {
             // The content comes first: it is what the recorded key is made of. What was selected is in the content already (spec C.1).
             inputs[index].insert(0, Way { key: content_key(content?), selector: None, answers: true });
@@ -302,8 +306,21 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         Ok(self.told(node, found))
     }
 
+    /// The digest of what input `index` of `node` holds. The input is made for it.
+    pub(crate) async fn content(self: &Arc<Self>, node: &Node<T>, index: usize) -> Result<Digest, SolveError> {
+        if let Some(known) = lock(&node.contents).get(&index) {
+            return Ok(*known);
+        }
+        let (input, output) = &node.inputs[index];
+        let outputs = self.clone().outputs(input.clone()).await?;
+        let digest = node.op.content_key(index, &outputs[*output]).await;
+        let digest = digest.map_err(|error| self.fail(node.digest, error))?;
+        lock(&node.contents).insert(index, digest);
+        Ok(digest)
+    }
+
     fn told(&self, node: &Node<T>, found: Keys) -> Keys {
-        if found.hit.is_some() {
+        if found.hit.is_some() && !node.told.swap(true, Ordering::Relaxed) {
             (self.events)(Event::Cached(node.digest));
         }
         found
@@ -406,16 +423,16 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 work
             })
         };
-        let leads = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let leads = Arc::new(AtomicBool::new(false));
         let (shared, this, led) = (self.clone(), node.clone(), leads.clone());
         let outputs = work
             .get(|| async move {
-                led.store(true, std::sync::atomic::Ordering::Relaxed);
+                led.store(true, Ordering::Relaxed);
                 shared.run(&this, &keys, inputs).await
             })
             .await
             .unwrap_or(Err(SolveError::Panicked { vertex: node.digest }));
-        if !leads.load(std::sync::atomic::Ordering::Relaxed) && outputs.is_ok() {
+        if !leads.load(Ordering::Relaxed) && outputs.is_ok() {
             (self.events)(Event::Cached(node.digest));
         }
         outputs

@@ -3,10 +3,19 @@
 //! The store does not know what a result is: a [`ResultCodec`] of the caller turns it into bytes and back, and says by `None` that
 //! what the bytes name is no longer there. Such a record is dropped. Every failure is a miss, said in the log.
 use rhost_llb::Digest;
-use rhost_solver::{CacheStore, Link};
+use rhost_solver::{CacheStore, Link, Recollection};
 
-use crate::db::LinkRow;
-use crate::{Result, Store};
+use crate::db::{LinkRow, now};
+use crate::solved::SolvedTarget;
+use crate::usage::FRESH;
+use crate::{Result, SnapshotId, Store};
+
+/// The kind of facts that hold [`SolvedTarget`]s.
+pub(crate) const TARGETS: &str = "target-v1";
+/// The kind of facts that hold frontends' transcripts.
+pub const TRANSCRIPTS: &str = "transcript-v1";
+/// How many facts of a kind the collector leaves, the newest.
+pub(crate) const FACTS_KEPT: [(&str, u32); 2] = [(TARGETS, 4096), (TRANSCRIPTS, 64)];
 
 /// Turns results into bytes and back.
 pub trait ResultCodec<T>: Send + Sync {
@@ -16,6 +25,8 @@ pub trait ResultCodec<T>: Send + Sync {
     fn encode(&self, value: &T) -> Option<Vec<u8>>;
     /// The result that `bytes` name, if everything it needs is still there. Must be quick: looks, does not fetch.
     fn decode(&self, bytes: &[u8]) -> Option<T>;
+    /// The snapshot that `bytes` name, if they name one; not looked at.
+    fn snapshot(&self, bytes: &[u8]) -> Option<SnapshotId>;
 }
 
 /// Cache records on disk.
@@ -55,6 +66,39 @@ impl<T, C: ResultCodec<T>> CacheStore<T> for DurableCache<C> {
         let rows: Vec<LinkRow> = links.iter().map(row).collect();
         or_miss("save", self.store.inner.db.save_cache(self.codec.kind(), key, &rows, &bytes));
     }
+
+    fn recall(&self, target: Digest) -> Option<Recollection> {
+        let row = or_miss("recall", self.store.fact(TARGETS, target.as_raw()))??;
+        SolvedTarget::read(self.codec.kind(), &row).map(|solved| solved.found)
+    }
+
+    fn recalled(&self, target: Digest, remembered: &Recollection) -> Option<T> {
+        let db = &self.store.inner.db;
+        let row = or_miss("recall", self.store.fact(TARGETS, target.as_raw()))??;
+        let mut solved = SolvedTarget::read(self.codec.kind(), &row)?;
+        let bytes = or_miss("load", db.cache_result(self.codec.kind(), remembered.result))??;
+        if solved.found != *remembered || solved.value != bytes {
+            return None;
+        }
+        let value = self.codec.decode(&bytes)?;
+        let now = now();
+        if now - solved.touched > FRESH {
+            self.store.uses.touch(&solved.snapshots);
+            solved.touched = now;
+            or_miss("remember", self.store.set_fact(TARGETS, target.as_raw(), &solved.bytes(self.codec.kind())));
+        }
+        Some(value)
+    }
+
+    fn remember(&self, target: Digest, found: &Recollection) {
+        let db = &self.store.inner.db;
+        let results = or_miss("remember", db.cache_values(self.codec.kind(), &found.used)).unwrap_or_default();
+        let Some(Some(value)) = or_miss("load", db.cache_result(self.codec.kind(), found.result)) else { return };
+        let snapshots = results.iter().filter_map(|bytes| self.codec.snapshot(bytes)).collect();
+        let found = Recollection { used: Vec::new(), ..found.clone() };
+        let solved = SolvedTarget { touched: now(), value, snapshots, found };
+        or_miss("remember", self.store.set_fact(TARGETS, target.as_raw(), &solved.bytes(self.codec.kind())));
+    }
 }
 
 fn row(link: &Link) -> LinkRow {
@@ -74,7 +118,8 @@ impl Store {
         let results = self.inner.db.cache_results(kind)?;
         let dead: Vec<Vec<u8>> = results.into_iter().filter(|(_, value)| dead(value)).map(|(key, _)| key).collect();
         self.inner.db.forget_results(&dead)?;
-        self.inner.db.tidy_links()
+        self.inner.db.tidy_links()?;
+        self.inner.db.trim_facts()
     }
 
     /// Remembers a small fact under `kind` and `key`: the digest a tag resolved to, an image's config. Facts may be lost at any time.

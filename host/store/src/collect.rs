@@ -9,6 +9,7 @@ use std::time::Duration;
 use rhost_llb::BlobDigest;
 use rusqlite::{OptionalExtension, params};
 
+use crate::cache::FACTS_KEPT;
 use crate::db::{Db, now, opened};
 use crate::filter::Filter;
 use crate::in_use::Use;
@@ -393,6 +394,17 @@ impl Db {
         self.write(|t| {
             let mut delete = t.prepare_cached("DELETE FROM cache_results WHERE key = ?1")?;
             keys.iter().try_for_each(|key| delete.execute([key]).map(drop))
+        })
+    }
+
+    /// Removes the oldest facts of the kinds that would grow for ever.
+    pub(crate) fn trim_facts(&self) -> Result<()> {
+        self.write(|t| {
+            let mut trim = t.prepare_cached(
+                "DELETE FROM facts WHERE kind = ?1 AND key NOT IN
+                 (SELECT key FROM facts WHERE kind = ?1 ORDER BY created DESC LIMIT ?2)",
+            )?;
+            FACTS_KEPT.iter().try_for_each(|kept| trim.execute(params![kept.0, kept.1]).map(drop))
         })
     }
 

@@ -286,6 +286,18 @@ impl Db {
         .map(|found: Option<Vec<u8>>| found.and_then(|value| opened(kind, key.as_raw(), value)))
     }
 
+    /// The results for those of `keys` that have one.
+    pub(crate) fn cache_values(&self, kind: &str, keys: &[Digest]) -> Result<Vec<Vec<u8>>> {
+        let rows: Vec<Option<(Digest, Vec<u8>)>> = self.run(|c| {
+            let transaction = c.transaction()?;
+            let mut find =
+                transaction.prepare_cached("SELECT value FROM cache_results WHERE key = ?1 AND kind = ?2")?;
+            let mut get = |key: &Digest| find.query_row(params![key.as_raw(), kind], |r| r.get(0)).optional();
+            keys.iter().map(|key| Ok(get(key)?.map(|value| (*key, value)))).collect()
+        })?;
+        Ok(rows.into_iter().flatten().filter_map(|(key, value)| opened(kind, key.as_raw(), value)).collect())
+    }
+
     pub(crate) fn save_cache(&self, kind: &str, key: Digest, links: &[LinkRow], value: &[u8]) -> Result<()> {
         self.write(|t| {
             // Links of an earlier result would lead its content to this one.

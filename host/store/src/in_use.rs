@@ -72,6 +72,8 @@ pub(crate) struct Uses {
 struct State {
     file: Option<(PathBuf, File)>,
     known: HashSet<Use>,
+    /// Used, but not relied on.
+    touched: HashSet<Use>,
     made: Vec<Made>,
     meter: Option<Meter>,
 }
@@ -111,6 +113,12 @@ impl Uses {
         }
         state.known.insert(what);
         Ok(())
+    }
+
+    /// Remembers at the end that `ids` were of use, though the build does not rely on their being there.
+    pub(crate) fn touch(&self, ids: &[SnapshotId]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.touched.extend(ids.iter().map(|id| Use::Snapshot(*id)));
     }
 
     /// From now on a crash of this build is noticed by the next.
@@ -169,9 +177,11 @@ impl Uses {
             drop(layers);
             made.extend(thread.join().unwrap_or_default());
         }
-        if !state.known.is_empty() || !made.is_empty() {
+        let mut used = std::mem::take(&mut state.touched);
+        used.extend(&state.known);
+        if !used.is_empty() || !made.is_empty() {
             // When things were used decides only what is collected first; what was not measured is measured later.
-            if let Err(error) = self.inner.db.remember(&state.known, &made) {
+            if let Err(error) = self.inner.db.remember(&used, &made) {
                 tracing::debug!(%error, "what was used is not remembered");
             }
             let stamps = made.iter().filter_map(|made| match made {

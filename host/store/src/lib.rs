@@ -32,6 +32,7 @@ mod layers;
 mod lock;
 mod record;
 mod snapshot;
+mod solved;
 mod store;
 mod sweep;
 mod usage;
@@ -41,7 +42,7 @@ mod work;
 
 pub use blob::{BlobWriter, MAX_READ};
 pub use blocks::{KnownBlock, KnownBlocks};
-pub use cache::{DurableCache, ResultCodec};
+pub use cache::{DurableCache, ResultCodec, TRANSCRIPTS};
 pub use cache_mount::{CacheMount, CacheMountClaim, CacheMountInfo, CacheMountKey, CacheMountSharing};
 pub use collect::{PruneOptions, Pruned, SpaceLimits, human};
 pub use context_digests::ContextDigests;

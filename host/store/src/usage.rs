@@ -16,7 +16,7 @@ use crate::store::snapshots_dir;
 use crate::{Error, Result, SnapshotId, Store};
 
 /// Uses within so many seconds of the last are not written down: nothing is collected by such small differences.
-const FRESH: i64 = 60;
+pub(crate) const FRESH: i64 = 60;
 
 /// What a record is. The names are BuildKit's where it has one (spec G).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -232,6 +232,9 @@ impl ResultCodec<SnapshotId> for Snapshots {
         self.0.chain(id).ok()??;
         Some(id)
     }
+    fn snapshot(&self, bytes: &[u8]) -> Option<SnapshotId> {
+        Some(SnapshotId(i64::from_le_bytes(bytes.try_into().ok()?)))
+    }
 }
 
 fn link(input: u32, selector: Option<&str>) -> Link {

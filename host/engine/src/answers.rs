@@ -1,0 +1,123 @@
+//! What a frontend answers: as it did before, where everything that it asked for is as it was, else by running it.
+//!
+//! A guest knows nothing but what the host tells it, so its answer can be believed again ([`Transcript`]). What is not the guest's is in the key:
+//! the component, this program, the options, and where the contexts lie (no answer depends on that; it keeps two projects from
+//! overwriting each other's).
+use std::fmt::Write as _;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
+
+use rhost_frontend::{Frontend, Invocation, Limits, LoadError, Outcome, Recorder, Transcript};
+use rhost_llb::Digest;
+
+use crate::blame;
+use crate::engine::Engine;
+use crate::error::{BuildError, Kind, Place};
+use crate::frontends::{Because, ChosenFrontend, FrontendBytes, FrontendSource};
+use crate::session::Session;
+
+/// The kind of facts that hold transcripts.
+const TRANSCRIPTS: &str = rhost_store::TRANSCRIPTS;
+
+/// The frontend of one build, and what it is asked.
+pub(crate) struct Consultation<'b> {
+    pub(crate) engine: &'b Engine,
+    pub(crate) session: &'b Arc<Session>,
+    pub(crate) chosen: &'b ChosenFrontend,
+    /// The build file's name and text.
+    pub(crate) file: &'b str,
+    pub(crate) text: &'b [u8],
+    pub(crate) invocation: Invocation,
+}
+
+/// What is at hand to answer with.
+struct Ready {
+    /// `None` for the stock one.
+    bytes: Option<FrontendBytes>,
+    key: Option<Digest>,
+    transcript: Option<Transcript>,
+    /// Loaded already where there is no transcript.
+    frontend: Option<Frontend>,
+}
+
+impl Consultation<'_> {
+    /// The frontend's outcome.
+    pub(crate) async fn outcome(&self) -> Result<Outcome, BuildError> {
+        let shared = &self.session.shared;
+        let title = format!("[internal] load frontend {}", self.chosen.source);
+        let ready = shared.internal(&title, self.ready()).await?;
+        let recorder = Arc::new(Recorder::new(self.session.clone()));
+        if let Some(transcript) = &ready.transcript
+            && let Some(outcome) = recorder.replay(transcript).await
+        {
+            return Ok(outcome);
+        }
+        let frontend = match ready.frontend {
+            Some(frontend) => frontend,
+            None => self.frontend(ready.bytes.as_ref()).await?,
+        };
+        let outcome = frontend.build(recorder.clone(), self.invocation.clone(), &Limits::HOSTILE).await;
+        let outcome = outcome.map_err(|error| blame::frontend(self.session, self.file, error))?;
+        if let Some(key) = ready.key
+            && let Some(bytes) = recorder.transcript(&outcome).and_then(|transcript| transcript.encode())
+            && let Err(error) = shared.store.set_fact(TRANSCRIPTS, key.as_raw(), &bytes)
+        {
+            tracing::debug!(%error, "the frontend's answer is not remembered");
+        }
+        Ok(outcome)
+    }
+
+    async fn ready(&self) -> Result<Ready, BuildError> {
+        let bytes = match self.chosen.source {
+            FrontendSource::Stock => None,
+            _ => Some(self.engine.frontend_bytes(&self.chosen.source).await.map_err(|error| self.placed(error))?),
+        };
+        let key = self.key(bytes.as_ref());
+        let known = key.and_then(|key| self.session.shared.store.fact(TRANSCRIPTS, key.as_raw()).ok().flatten());
+        let transcript = known.and_then(|bytes| Transcript::decode(&bytes));
+        let frontend = match transcript {
+            Some(_) => None,
+            None => Some(self.frontend(bytes.as_ref()).await?),
+        };
+        Ok(Ready { bytes, key, transcript, frontend })
+    }
+
+    /// Under what the answer is remembered; `None` where this program cannot be told from another.
+    fn key(&self, bytes: Option<&FrontendBytes>) -> Option<Digest> {
+        let program = std::fs::metadata(&self.engine.options.compiler.0).ok()?;
+        let program = (program.dev(), program.ino(), program.size(), program.mtime(), program.mtime_nsec());
+        let component = bytes.map(FrontendBytes::digest);
+        let mut text = format!("{program:?}\n{component:?}\n{:?}\n", self.invocation);
+        for (name, directory) in &self.session.shared.locals {
+            // A build file that was given on stdin lies in another directory each time.
+            let place =
+                if directory.starts_with(self.session.shared.store.root()) { "" } else { &directory.to_string_lossy() };
+            let _ = writeln!(text, "{name} {place:?}");
+        }
+        Some(Digest::of(text))
+    }
+
+    /// The frontend, ready to run. An error that the `# syntax=` line is to blame for has its place.
+    async fn frontend(&self, bytes: Option<&FrontendBytes>) -> Result<Frontend, BuildError> {
+        let load = async {
+            let (engine, compiler) = self.engine.runtime()?;
+            let loaded = match bytes {
+                None => {
+                    let name = self.chosen.source.to_string();
+                    engine.embedded(&name, &self.engine.options.stock_frontend, &compiler).await
+                }
+                Some(found) => engine.compile(&found.name, &found.bytes, &compiler).await,
+            };
+            loaded.map_err(|error: LoadError| BuildError::new(Kind::Frontend, error))
+        };
+        load.await.map_err(|error| self.placed(error))
+    }
+
+    fn placed(&self, mut error: BuildError) -> BuildError {
+        if let Because::SyntaxLine { file, line, .. } = &self.chosen.because {
+            let text = String::from_utf8_lossy(self.text).into_owned();
+            error.place = Some(Place { file: file.clone(), first_line: *line, last_line: *line, text });
+        }
+        error
+    }
+}
