@@ -83,21 +83,32 @@ struct SnapshotCodec {
 impl SnapshotCodec {
     /// What `id` is stacked of, if it and all below it are there or could be.
     fn whole(&self, id: SnapshotId) -> Option<Digest> {
-        let (mut seen, mut next) = (Vec::new(), Some(id));
         let mut stack = Digest::of("nothing");
-        while let Some(id) = next {
-            if let Some(known) = self.lock().get(&id) {
+        if let Some(known) = self.lock().get(&id) {
+            return Some(*known);
+        }
+        // Most stand on one that is known; else the whole chain is read at once.
+        let top = self.store.record(id).ok()??;
+        let below = top.parent.map(|parent| (parent, self.lock().get(&parent).copied()));
+        let chain = match below {
+            None => vec![top],
+            Some((_, Some(known))) => {
+                stack = known;
+                vec![top]
+            }
+            Some((_, None)) => self.store.records(id).ok()??,
+        };
+        let mut seen = Vec::new();
+        for info in &chain {
+            if let Some(known) = self.lock().get(&info.id) {
                 stack = *known;
                 break;
             }
-            let info = self.store.record(id).ok()??;
-            // A loop, which damage may have made.
-            if seen.iter().any(|(other, _)| *other == id) || !self.layers.is_obtainable(&info) {
+            if !self.layers.is_obtainable(info) {
                 return None;
             }
             let name = info.dir.parent().and_then(Path::file_name).unwrap_or_default().to_owned();
-            seen.push((id, name));
-            next = info.parent;
+            seen.push((info.id, name));
         }
         for (id, name) in seen.into_iter().rev() {
             stack = Digest::of(format!("{stack} {}", name.display()));

@@ -417,7 +417,11 @@ impl Exporter {
             let media_type = blob.kind.media_type(rhost_export::MediaTypes::Oci).to_owned();
             self.store.link_blob(&blob.diff_id, &BlobRecord { digest: blob.digest, size: blob.size, media_type })?;
         }
-        let descriptions = crate::descriptions::of_layers(&result.target.definition, chain.len());
+        // Only where the config does not tell itself: the graph is read for them.
+        let descriptions = match history_layers(&result.target.config) >= chain.len() {
+            true => vec![String::new(); chain.len()],
+            false => crate::descriptions::of_layers(&result.target.definition, chain.len()),
+        };
         let meta = |(layer, description): (&SnapshotInfo, String)| LayerMeta {
             created: Timestamp::from_second(layer.created).ok(),
             description,
@@ -516,6 +520,13 @@ fn below(shared: &Shared, layer: &SnapshotInfo) -> Result<Option<MountSpec>, OpF
 fn history_length(config: &[u8]) -> usize {
     let config: Option<serde_json::Value> = serde_json::from_slice(config).ok();
     config.and_then(|config| config.get("history")?.as_array().map(Vec::len)).unwrap_or(0)
+}
+
+/// How many layers the history of the image config `config` tells of.
+fn history_layers(config: &[u8]) -> usize {
+    let config: Option<serde_json::Value> = serde_json::from_slice(config).ok();
+    let is_layer = |entry: &&serde_json::Value| !entry["empty_layer"].as_bool().unwrap_or(false);
+    config.and_then(|config| Some(config.get("history")?.as_array()?.iter().filter(is_layer).count())).unwrap_or(0)
 }
 
 fn kind_of(media_type: &str) -> Option<LayerKind> {

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::io::{BufReader, Read};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -46,6 +46,8 @@ pub struct Layers {
     events: Events,
     once: Arc<Once>,
     offers: Mutex<HashMap<DiffId, Arc<Offer>>>,
+    /// Blobs that were found, and are in use.
+    kept: Mutex<HashMap<DiffId, Vec<BlobRecord>>>,
     /// Layers being laid down in this process, by directory.
     busy: Mutex<HashMap<PathBuf, Weak<tokio::sync::Mutex<()>>>>,
     /// How many are at work for each source.
@@ -61,6 +63,7 @@ impl Layers {
             events,
             once,
             offers: Mutex::default(),
+            kept: Mutex::default(),
             busy: Mutex::default(),
             at_work: Mutex::default(),
         }
@@ -100,7 +103,31 @@ impl Layers {
     /// # Errors
     /// The store.
     pub fn blobs(&self, diff_id: &DiffId) -> Result<Vec<BlobRecord>, OpFailure> {
-        let mut blobs = self.store.blobs_of(diff_id)?;
+        if let Some(kept) = self.kept().get(diff_id) {
+            return Ok(kept.clone());
+        }
+        let blobs = self.store.blobs_of(diff_id)?;
+        self.with_offered(diff_id, blobs)
+    }
+
+    /// As [`Layers::blobs`], asked for all of `records` at once and remembered: what was found is in use until the build ends.
+    fn look_for_blobs(&self, records: &[SnapshotInfo]) -> Result<(), OpFailure> {
+        let unknown = |diff_id: &DiffId| !self.kept().contains_key(diff_id);
+        let diff_ids: Vec<DiffId> = records.iter().filter_map(|info| info.diff_id).filter(unknown).collect();
+        for (diff_id, blobs) in diff_ids.iter().zip(self.store.blobs_of_all(&diff_ids)?) {
+            let blobs = self.with_offered(diff_id, blobs)?;
+            if !blobs.is_empty() {
+                self.kept().insert(*diff_id, blobs);
+            }
+        }
+        Ok(())
+    }
+
+    fn kept(&self) -> MutexGuard<'_, HashMap<DiffId, Vec<BlobRecord>>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn with_offered(&self, diff_id: &DiffId, mut blobs: Vec<BlobRecord>) -> Result<Vec<BlobRecord>, OpFailure> {
         if blobs.is_empty()
             && let Some(offer) = self.offered(diff_id)
             && self.store.keep_blob(&offer.blob.digest)? == Some(offer.blob.size)
@@ -116,6 +143,7 @@ impl Layers {
     /// The registry, the disk.
     pub async fn fetch(&self, id: SnapshotId) -> Result<(), OpFailure> {
         let records = self.store.records(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
+        self.look_for_blobs(&records)?;
         let mut wanted: Vec<Arc<Offer>> = Vec::new();
         for diff_id in records.iter().rev().filter_map(|info| info.diff_id) {
             if self.blobs(&diff_id)?.is_empty() {
@@ -156,7 +184,7 @@ impl Layers {
         let records = self.store.records(id)?.ok_or(rhost_store::Error::NoSnapshot { id: id.0 })?;
         for info in records {
             let is_blob = info.diff_id.map(|diff_id| self.blobs(&diff_id)).transpose()?.is_some_and(|b| !b.is_empty());
-            if let (false, Some(below)) = (is_blob, self.written_on(info.id)?) {
+            if !is_blob && let Some(below) = self.written_on(info.id)? {
                 self.lay_down(below).await?;
             }
         }

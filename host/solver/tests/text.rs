@@ -74,20 +74,20 @@ impl Op<String> for TextOp {
     }
 }
 
-struct Bed {
-    cache: Arc<MemoryCache<String>>,
+pub struct Bed {
+    pub cache: Arc<MemoryCache<String>>,
     runs: Runs,
     ticks: Arc<AtomicUsize>,
     meeting: Arc<Barrier>,
 }
 
 impl Bed {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let meeting = Arc::new(Barrier::new(3));
         Self { cache: Arc::default(), runs: Runs::default(), ticks: Arc::default(), meeting }
     }
 
-    fn graph(&self, text: &str) -> (Graph<String>, Edge) {
+    pub fn graph(&self, text: &str) -> (Graph<String>, Edge) {
         let mut digests = BTreeMap::new();
         let (mut vertices, mut target) = (Vec::new(), None);
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -115,7 +115,7 @@ impl Bed {
     }
 
     /// What ran since the last call.
-    fn ran(&self) -> String {
+    pub fn ran(&self) -> String {
         let runs = std::mem::take(&mut *self.runs.lock().expect("no panic"));
         runs.iter().map(|(label, count)| format!("{label}×{count}")).collect::<Vec<_>>().join(" ")
     }

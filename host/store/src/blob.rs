@@ -158,16 +158,26 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn keep_blob(&self, digest: &BlobDigest) -> Result<Option<u64>> {
-        self.uses.add(Use::Blob(*digest))?;
-        if self.is_sound(digest)? { Ok(self.blob_size(digest)) } else { Ok(None) }
+        Ok(self.keep_blobs(std::slice::from_ref(digest))?.pop().flatten())
+    }
+
+    /// As [`Store::keep_blob`] for several, in order.
+    pub(crate) fn keep_blobs(&self, digests: &[BlobDigest]) -> Result<Vec<Option<u64>>> {
+        self.uses.add_all(digests.iter().map(|digest| Use::Blob(*digest)))?;
+        let keys: Vec<&[u8]> = digests.iter().map(|digest| digest.0.as_raw().as_slice()).collect();
+        let known = self.inner.db.facts(STAMPS, &keys)?;
+        let sizes = digests.iter().zip(known).map(|(digest, known)| {
+            Ok(if self.is_sound(digest, known.as_deref())? { self.blob_size(digest) } else { None })
+        });
+        sizes.collect()
     }
 
     /// Whether the bytes of a blob are those that were written. Cheap where nobody has touched the file since it was last looked at (its size, times and
     /// inode are remembered); else it is read and hashed, and removed when it is damaged.
-    fn is_sound(&self, digest: &BlobDigest) -> Result<bool> {
+    fn is_sound(&self, digest: &BlobDigest, known: Option<&[u8]>) -> Result<bool> {
         let path = self.blob_path(digest);
         let Some(now) = stamp(&path) else { return Ok(false) };
-        if self.fact(STAMPS, digest.0.as_raw())?.as_deref() == Some(&now) {
+        if known == Some(now.as_slice()) {
             return Ok(true);
         }
         if !self.verify_blob(digest)? {

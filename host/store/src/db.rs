@@ -157,20 +157,21 @@ impl Db {
     pub(crate) fn chain(&self, id: SnapshotId, bucket: &str) -> Result<Option<Vec<SnapshotInfo>>> {
         let dir = self.root.join(bucket);
         let rows = self.run(|c| {
-            // UNION (not ALL) ends also on a loop that damage may have made.
-            c.prepare_cached(
-                "WITH RECURSIVE chain (depth, id) AS (
-                     VALUES (0, ?1)
-                     UNION SELECT depth + 1, s.parent FROM chain JOIN snapshots s ON s.id = chain.id
-                     WHERE s.parent IS NOT NULL AND depth < 10000)
-                 SELECT s.id, s.name, s.parent, s.diff_id, s.created, s.apart, s.mounted FROM chain JOIN snapshots s ON s.id = chain.id
-                 WHERE s.bucket = ?2 ORDER BY chain.depth",
-            )?
-            .query_map(params![id.0, bucket], |row| snapshot_row(row, &dir))?
-            .collect::<rusqlite::Result<Vec<_>>>()
+            let transaction = c.transaction()?;
+            let mut find = transaction.prepare_cached(
+                "SELECT id, name, parent, diff_id, created, apart, mounted FROM snapshots WHERE id = ?1 AND bucket = ?2",
+            )?;
+            let (mut rows, mut seen, mut next) = (Vec::<SnapshotInfo>::new(), HashSet::new(), Some(id));
+            while let Some(id) = next {
+                // A loop, which damage may have made, ends too.
+                let row = find.query_row(params![id.0, bucket], |row| snapshot_row(row, &dir)).optional()?;
+                let Some(info) = row.filter(|_| seen.insert(id.0)) else { return Ok(None) };
+                next = info.parent;
+                rows.push(info);
+            }
+            Ok(Some(rows))
         })?;
-        let whole = rows.last().is_some_and(|last| last.parent.is_none());
-        Ok(whole.then_some(rows))
+        Ok(rows)
     }
 
     pub(crate) fn snapshot_of_chain(&self, bucket: &str, chain: &ChainId) -> Result<Option<SnapshotId>> {
@@ -206,16 +207,18 @@ impl Db {
         })
     }
 
-    pub(crate) fn blobs_of(&self, diff_id: &DiffId) -> Result<Vec<BlobRecord>> {
-        let rows: Vec<(String, i64, String)> = self.run(|c| {
-            c.prepare_cached("SELECT digest, size, media_type FROM layer_blobs WHERE diff_id = ?1 ORDER BY rowid")?
-                .query_map([diff_id.to_string()], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?
-                .collect()
+    /// The blobs that are remembered to hold each of `diff_ids`, the first remembered first.
+    pub(crate) fn blobs_of_all(&self, diff_ids: &[DiffId]) -> Result<Vec<Vec<BlobRecord>>> {
+        type Rows = Vec<(String, i64, String)>;
+        let rows: Vec<Rows> = self.run(|c| {
+            let transaction = c.transaction()?;
+            let mut find = transaction.prepare_cached(BLOBS_OF)?;
+            let mut of = |diff_id: &DiffId| {
+                find.query_map([diff_id.to_string()], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)))?.collect()
+            };
+            diff_ids.iter().map(&mut of).collect()
         })?;
-        let read = |(digest, size, media_type): (String, i64, String)| {
-            Some(BlobRecord { digest: digest.parse().ok()?, size: u64::try_from(size).ok()?, media_type })
-        };
-        Ok(rows.into_iter().filter_map(read).collect())
+        Ok(rows.into_iter().map(|rows| rows.into_iter().filter_map(blob_record).collect()).collect())
     }
 
     pub(crate) fn diff_id_of(&self, digest: &BlobDigest) -> Result<Option<DiffId>> {
@@ -337,6 +340,16 @@ impl Db {
         .map(|found: Option<Vec<u8>>| found.and_then(|value| opened(kind, key, value)))
     }
 
+    /// As [`Db::fact`] for several, in order.
+    pub(crate) fn facts(&self, kind: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
+        let found: Vec<Option<Vec<u8>>> = self.run(|c| {
+            let transaction = c.transaction()?;
+            let mut find = transaction.prepare_cached("SELECT value FROM facts WHERE kind = ?1 AND key = ?2")?;
+            keys.iter().map(|key| find.query_row(params![kind, key], |r| r.get(0)).optional()).collect()
+        })?;
+        Ok(found.into_iter().zip(keys).map(|(value, key)| opened(kind, key, value?)).collect())
+    }
+
     pub(crate) fn forget_fact(&self, kind: &str, key: &[u8]) -> Result<()> {
         self.write(|t| t.execute("DELETE FROM facts WHERE kind = ?1 AND key = ?2", params![kind, key]).map(|_| ()))
     }
@@ -351,6 +364,12 @@ impl Db {
             Ok(())
         })
     }
+}
+
+const BLOBS_OF: &str = "SELECT digest, size, media_type FROM layer_blobs WHERE diff_id = ?1 ORDER BY rowid";
+
+fn blob_record((digest, size, media_type): (String, i64, String)) -> Option<BlobRecord> {
+    Some(BlobRecord { digest: digest.parse().ok()?, size: u64::try_from(size).ok()?, media_type })
 }
 
 fn snapshot_row(row: &Row<'_>, dir: &Path) -> rusqlite::Result<SnapshotInfo> {

@@ -101,17 +101,24 @@ impl Uses {
 
     /// Writes down `what`, before it is looked whether it is there.
     pub(crate) fn add(&self, what: Use) -> Result<()> {
+        self.add_all(std::iter::once(what))
+    }
+
+    /// As [`Uses::add`] for several, in one write.
+    pub(crate) fn add_all(&self, what: impl Iterator<Item = Use>) -> Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.known.contains(&what) {
+        let new: Vec<Use> = what.filter(|what| !state.known.contains(what)).collect();
+        if new.is_empty() {
             return Ok(());
         }
         if state.file.is_none() {
             state.file = Some(self.create()?);
         }
         if let Some((path, file)) = &mut state.file {
-            file.write_all(&what.bytes()).map_err(|e| Error::io("write", path.as_path(), e))?;
+            let bytes: Vec<u8> = new.iter().flat_map(|what| what.bytes()).collect();
+            file.write_all(&bytes).map_err(|e| Error::io("write", path.as_path(), e))?;
         }
-        state.known.insert(what);
+        state.known.extend(new);
         Ok(())
     }
 

@@ -229,14 +229,18 @@ impl Store {
 
     /// The stored blobs that hold layer `diff_id`; those whose bytes are gone are left out.
     pub fn blobs_of(&self, diff_id: &DiffId) -> Result<Vec<BlobRecord>> {
-        let records = self.inner.db.blobs_of(diff_id)?;
-        let mut kept = Vec::new();
-        for record in records {
-            if self.keep_blob(&record.digest)? == Some(record.size) {
-                kept.push(record);
-            }
+        Ok(self.blobs_of_all(std::slice::from_ref(diff_id))?.pop().unwrap_or_default())
+    }
+
+    /// As [`Store::blobs_of`] for several, in order.
+    pub fn blobs_of_all(&self, diff_ids: &[DiffId]) -> Result<Vec<Vec<BlobRecord>>> {
+        let mut records = self.inner.db.blobs_of_all(diff_ids)?;
+        let digests: Vec<BlobDigest> = records.iter().flatten().map(|record| record.digest).collect();
+        let mut sizes = self.keep_blobs(&digests)?.into_iter();
+        for records in &mut records {
+            records.retain(|record| sizes.next().flatten() == Some(record.size));
         }
-        Ok(kept)
+        Ok(records)
     }
 
     /// The diff id that blob `digest` is known to hold.

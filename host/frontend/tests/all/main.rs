@@ -4,3 +4,4 @@ mod hostile;
 mod kit;
 mod loading;
 mod real;
+mod replay;
