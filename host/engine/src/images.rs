@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use rhost_llb::Platform;
 use rhost_registry::{
-    BlobSink, Client, Descriptor, Error, ImageSource, OciLayout, RawManifest, Reference, ResolvedImage, resolve,
+    BlobSink, Client, Descriptor, Error, ImageSource, OciLayout, RawManifest, Reference, ResolvedImage, media_type,
+    resolve,
 };
 use rhost_store::{MAX_READ, Store};
 
@@ -155,7 +156,38 @@ impl ImageSource for Kept {
         if blob.size <= MAX_READ && feed(&self.store, blob, sink).await? {
             return Ok(());
         }
-        self.inner.blob(image, blob, sink).await
+        if ![media_type::OCI_CONFIG, media_type::DOCKER_CONFIG].contains(&blob.media_type.as_str()) {
+            return self.inner.blob(image, blob, sink).await;
+        }
+        let mut seen = Seen { sink, bytes: Vec::new() };
+        self.inner.blob(image, blob, &mut seen).await?;
+        // As with manifests.
+        let _ = self.store.put_blob(&seen.bytes);
+        Ok(())
+    }
+}
+
+/// Hands on what it has seen.
+struct Seen<'s> {
+    sink: &'s mut dyn BlobSink,
+    bytes: Vec<u8>,
+}
+
+#[async_trait]
+impl BlobSink for Seen<'_> {
+    async fn write(&mut self, bytes: Bytes) -> io::Result<()> {
+        self.bytes.extend_from_slice(&bytes);
+        self.sink.write(bytes).await
+    }
+
+    async fn restart(&mut self) -> io::Result<()> {
+        self.bytes.clear();
+        self.sink.restart().await
+    }
+
+    /// What is behind it is committed by who owns that.
+    async fn commit(self: Box<Self>) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,6 +1,5 @@
 //! From layers and configs to the documents that make them an image: config, manifest, index.
 use std::collections::BTreeMap;
-use std::io::Write;
 
 use jiff::Timestamp;
 use rhost_llb::{BlobDigest, Platform};
@@ -160,12 +159,7 @@ fn put(
 ) -> Result<Descriptor, ExportError> {
     let descriptor = Descriptor::of(media_type, bytes);
     let (digest, size) = (descriptor.digest, descriptor.size);
-    let write = || {
-        let mut blob = sink.create()?;
-        blob.write_all(bytes)?;
-        blob.commit(digest, size)
-    };
-    write().map_err(|source| ExportError::WriteBlob { digest, source })?;
+    sink.put(digest, bytes).map_err(|source| ExportError::WriteBlob { digest, source })?;
     blobs.insert(digest, size);
     Ok(descriptor)
 }

@@ -22,6 +22,13 @@ pub trait BlobSource: Send + Sync {
 pub trait BlobSink: Send + Sync {
     /// A new blob, nameless until [`BlobWriter::commit`]. Dropped without a commit it leaves nothing behind.
     fn create(&self) -> io::Result<Box<dyn BlobWriter>>;
+
+    /// Publishes `bytes` under `digest`, which is theirs. Whoever has them already need not write them again.
+    fn put(&self, digest: BlobDigest, bytes: &[u8]) -> io::Result<()> {
+        let mut blob = self.create()?;
+        blob.write_all(bytes)?;
+        blob.commit(digest, bytes.len() as u64)
+    }
 }
 
 /// A blob that is being written.

@@ -25,7 +25,7 @@ pub struct PlatformTree {
 impl PlatformTree {
     /// `linux_arm64_v8`: the folder of a platform in a split output (spec E, platform-split).
     pub(crate) fn folder(&self) -> String {
-        self.platform.to_string().replace('/', "_")
+        self.platform.with_version().replace('/', "_")
     }
 }
 

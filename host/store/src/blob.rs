@@ -255,6 +255,7 @@ impl Store {
     pub fn put_blob(&self, bytes: &[u8]) -> Result<BlobDigest> {
         let digest = BlobDigest(Digest::of(bytes));
         self.uses.add(Use::Blob(digest))?;
+        // Read rather than looked at: it is small, and damage would be kept.
         if self.read_blob(&digest, bytes.len() as u64).ok().flatten().is_some() {
             return Ok(digest);
         }

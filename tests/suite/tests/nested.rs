@@ -168,7 +168,7 @@ fn hostile_definitions_are_refused_with_their_file() {
         let input = file(b, "/other", b"x".to_vec());
         b.build(input, attrs(), &VertexOptions::default()).expect("a build")
     });
-    refused(&missing, "no such file");
+    refused(&missing, "not found");
     // It builds itself: over the context, which holds its very definition.
     let itself = definition(|b| {
         let context = b.source(SourceOp::new(SourceScheme::Local, "context"), &VertexOptions::default()).expect("made");
