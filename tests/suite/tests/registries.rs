@@ -132,6 +132,19 @@ fn bytes_that_are_not_the_ones_that_were_named() {
     }
 }
 
+/// Rate limits count manifests, and air gaps count everything: what came by digest is not asked for again.
+#[test]
+fn a_build_that_was_made_asks_only_what_the_tag_stands_for() {
+    let Some(stage) = stage() else { return };
+    let image = stage.proxy.name("base:1");
+    stage.build(&image, &[]).success();
+    stage.proxy.take();
+    for more in [&[][..], &["--build-arg", "OTHER=1"], &["--no-cache"]] {
+        stage.build(&image, more).success();
+        assert_eq!(stage.proxy.take(), ["HEAD /v2/base/manifests/1"], "{more:?}");
+    }
+}
+
 #[test]
 fn a_registry_that_was_asked_too_often() {
     let Some(stage) = stage() else { return };
