@@ -64,12 +64,19 @@ pub fn start(progress: Progress) -> (Events, Finish) {
     let finish = Finish { renderer: Some(shared.clone()), ticker };
     let events = Events::new(move |event| {
         if let Ok(mut renderer) = shared.lock() {
-            let mut out = std::io::stderr().lock();
-            // A closed stderr loses progress, never the build.
-            let _ = renderer.event(&event, &mut out);
+            whole(|out| renderer.event(&event, out));
         }
     });
     (events, finish)
+}
+
+/// Writes what `render` gives to stderr, in one piece: formatted text would go out word by word, each a system call. A closed stderr loses progress, never
+/// the build.
+fn whole(render: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) {
+    let mut text = Vec::new();
+    if render(&mut text).is_ok() && !text.is_empty() {
+        let _ = std::io::stderr().lock().write_all(&text);
+    }
 }
 
 /// Columns and lines of the terminal at stderr; 80 by 24 where it does not tell.
@@ -86,7 +93,7 @@ fn tick(shared: Shared) -> (Sender<()>, JoinHandle<()>) {
     let thread = std::thread::spawn(move || {
         while stopped.recv_timeout(FRAME) == Err(RecvTimeoutError::Timeout) {
             let mut renderer = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            let _ = renderer.tick(Timestamp::now(), &mut std::io::stderr().lock());
+            whole(|out| renderer.tick(Timestamp::now(), out));
         }
     });
     (stop, thread)
@@ -107,7 +114,7 @@ impl Drop for Finish {
         if let Some(shared) = self.renderer.take()
             && let Ok(mut renderer) = shared.lock()
         {
-            let _ = renderer.finish(&mut std::io::stderr().lock());
+            whole(|out| renderer.finish(out));
         }
     }
 }
