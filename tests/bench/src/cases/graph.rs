@@ -49,7 +49,7 @@ pub fn run(bench: &mut Bench) -> Result<Vec<Row>> {
             "1,000 vertices, no-op",
             Unit::Time,
             "40x",
-            "rhost: two questions to SQLite and a look at the disk for each vertex, and the frontend's reading of a 1,000-line file; BuildKit: cache records of each vertex, and messages to the client",
+            "rhost: reading the graph that the frontend gave last time, and telling of each vertex; BuildKit: cache records of each vertex, and messages to the client",
         ),
     ])
 }

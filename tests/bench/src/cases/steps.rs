@@ -50,7 +50,7 @@ pub fn chain(bench: &mut Bench) -> Result<Vec<Row>> {
             "40 RUN steps, no-op",
             Unit::Time,
             "8x",
-            "rhost: the start of one process: loading the frontend's code, opening SQLite, asking the registry what the tag stands for; BuildKit: its client's session and the round trips of a solve",
+            "rhost: the start of one process: linking, opening SQLite, asking the registry what the tag stands for; BuildKit: its client's session and the round trips of a solve",
         ),
     ])
 }
