@@ -312,6 +312,12 @@ pub struct BuildArguments {
     /// `--sbom=false` is taken; other values want attestations.
     #[arg(long, value_name = "false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = WHERE)]
     pub sbom: Option<String>,
+    /// Not there yet.
+    #[arg(long, value_name = "SPEC", hide = true)]
+    pub cache_from: Vec<String>,
+    /// Not there yet.
+    #[arg(long, value_name = "SPEC", hide = true)]
+    pub cache_to: Vec<String>,
     /// Push the image to the registries of its names: `push=true` for an image output, or one more output `type=image,push=true`.
     #[arg(long, help_heading = WHERE)]
     pub push: bool,

@@ -156,12 +156,15 @@ impl Recorder {
     pub async fn replay(&self, transcript: &Transcript) -> Option<Outcome> {
         let is_far = |(question, _): &&(Question, String)| matches!(question, Question::Image(_));
         let (far, near): (Vec<_>, Vec<_>) = transcript.head.questions.iter().partition(is_far);
-        // What is at hand first: a build file that was changed may name other images.
-        for questions in [near, far] {
-            let same = questions.into_iter().map(async |(question, was)| self.ask(question).await.to_string() == *was);
-            if !futures_util::future::join_all(same).await.into_iter().all(|same| same) {
+        // What is at hand first, and one after the other: a build file that was changed may name other images, and files are not worth a thread each.
+        for (question, was) in near {
+            if self.ask(question).await.to_string() != *was {
                 return None;
             }
+        }
+        let same = far.into_iter().map(async |(question, was)| self.ask(question).await.to_string() == *was);
+        if !futures_util::future::join_all(same).await.into_iter().all(|same| same) {
+            return None;
         }
         let outcome = transcript.outcome()?;
         transcript.head.reports.iter().for_each(|report| self.host.report(report.clone()));

@@ -23,6 +23,7 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
         return Err(BuildError::new(Kind::Request, "the output goes to stdout, which is a terminal")
             .hint("redirect it to a file, or name one with dest="));
     }
+    outputs::refuse_caches(&arguments.cache_from, &arguments.cache_to)?;
     outputs::refuse_attestations(&arguments.attest, arguments.provenance.as_deref(), arguments.sbom.as_deref())?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
     let network = &arguments.frontend.network;

@@ -68,6 +68,21 @@ fn annotation(text: &str) -> Result<Vec<(String, &str, &str)>, BuildError> {
     Ok(places.into_iter().map(|place| (place, key, value)).collect())
 }
 
+/// Caches are neither exported nor imported yet.
+///
+/// # Errors
+/// One that is wanted.
+pub fn refuse_caches(from: &[String], to: &[String]) -> Result<(), BuildError> {
+    let (flag, spec) = match (from, to) {
+        ([spec, ..], _) => ("--cache-from", spec),
+        ([], [spec, ..]) => ("--cache-to", spec),
+        ([], []) => return Ok(()),
+    };
+    Err(wrong(format!("{flag} {spec}: caches are not exported or imported yet")).hint(
+        "leave it out: what rhost has built stays in its store (--root DIR), which a CI runner can keep between builds",
+    ))
+}
+
 /// Takes attestations that are switched off; rhost makes none.
 ///
 /// # Errors
@@ -110,6 +125,14 @@ mod tests {
         for bad in ["a", "=b", "layer:a=b", "index[linux/arm64:a=b", ":a=b"] {
             assert!(annotated(Vec::new(), &[bad.to_owned()]).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn caches_are_refused_by_name() {
+        let spec = ["type=gha".to_owned()];
+        assert!(refuse_caches(&[], &[]).is_ok());
+        assert!(refuse_caches(&[], &spec).expect_err("wanted").message.starts_with("--cache-to type=gha: "));
+        assert!(refuse_caches(&spec, &spec).expect_err("wanted").message.starts_with("--cache-from type=gha: "));
     }
 
     #[test]
