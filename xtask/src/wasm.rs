@@ -90,10 +90,10 @@ fn find_toolchain() -> Result<Toolchain> {
     if tries("installed") && has_std(Path::new("rustc")) {
         return Ok(Toolchain::Installed);
     }
-    if tries("private") || want == "debian" {
-        if let Some(private) = debian::cached()? {
-            return Ok(private);
-        }
+    if (tries("private") || want == "debian")
+        && let Some(private) = debian::cached()?
+    {
+        return Ok(private);
     }
     if want == "rustup" || (want == "auto" && std::env::var_os("RHOST_WASM_ALLOW_RUSTUP").is_some()) {
         // rustup retries for long when its server cannot be reached.

@@ -14,6 +14,7 @@ use rhost_registry::BlobSink;
 use rhost_store::{BlobWriter, Store};
 
 /// How far the writer is.
+#[derive(Default)]
 struct State {
     written: u64,
     /// `Some(true)`: all bytes are there and right. `Some(false)`: no more will come.
@@ -24,12 +25,6 @@ struct State {
 struct Shared {
     state: Mutex<State>,
     moved: Condvar,
-}
-
-impl Default for State {
-    fn default() -> Self {
-        Self { written: 0, end: None }
-    }
 }
 
 impl Shared {

@@ -136,7 +136,7 @@ fn refused(session: &Session, message: &str) -> BuildError {
 /// A failed run of the frontend.
 pub(crate) fn frontend(session: &Session, file: &str, error: RunError) -> BuildError {
     let findings = session.findings.lock().unwrap_or_else(PoisonError::into_inner);
-    let worst = findings.iter().filter(|finding| finding.severity == rhost_frontend::Severity::Error).next_back();
+    let worst = findings.iter().rfind(|finding| finding.severity == rhost_frontend::Severity::Error);
     match (error, worst) {
         (RunError::Refused { .. }, Some(finding)) => {
             let mut error = refused(session, &finding.message);

@@ -232,7 +232,7 @@ fn check_repository(text: &str) -> Result<(), String> {
 fn is_path_component(text: &str) -> bool {
     let alphanumeric = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let bytes = text.as_bytes();
-    if !bytes.first().is_some_and(|b| alphanumeric(b)) || !bytes.last().is_some_and(|b| alphanumeric(b)) {
+    if !bytes.first().is_some_and(&alphanumeric) || !bytes.last().is_some_and(&alphanumeric) {
         return false;
     }
     bytes

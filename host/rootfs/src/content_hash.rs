@@ -318,12 +318,10 @@ impl Selection<'_> {
         if let Some(matcher) = &self.include {
             (wanted, info.0) = matcher.matches_below(candidate, &parent.0);
         }
-        if wanted {
-            if let Some(matcher) = &self.exclude {
-                let (hit, exclude) = matcher.matches_below(candidate, &parent.1);
-                info.1 = exclude;
-                wanted = !hit;
-            }
+        if wanted && let Some(matcher) = &self.exclude {
+            let (hit, exclude) = matcher.matches_below(candidate, &parent.1);
+            info.1 = exclude;
+            wanted = !hit;
         }
         if !wanted && !is_dir {
             return Ok(());

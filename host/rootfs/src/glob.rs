@@ -73,12 +73,13 @@ fn matches(pattern: &[u8], name: &[u8]) -> bool {
         if p == pattern.len() && n == name.len() {
             return true;
         }
-        if p < pattern.len() && n < name.len() {
-            if let Some((plen, nlen)) = one(&pattern[p..], &name[n..]) {
-                p += plen;
-                n += nlen;
-                continue;
-            }
+        if p < pattern.len()
+            && n < name.len()
+            && let Some((plen, nlen)) = one(&pattern[p..], &name[n..])
+        {
+            p += plen;
+            n += nlen;
+            continue;
         }
         match star {
             Some((after, from)) if from < name.len() && name[from] != b'/' => {

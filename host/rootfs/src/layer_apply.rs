@@ -183,16 +183,16 @@ impl<'a> Extractor<'a> {
         let shown = owned(&place);
         let there = try_stat_at(&parent, name, &shown)?;
         let is_dir = matches!(entry.what, What::Node(Kind::Dir, _));
-        if let Some(there) = &there {
-            if !(is_dir && there.is_dir()) {
-                if let What::HardLink(target) = &entry.what {
-                    if self.place(target) == place {
-                        return Ok(());
-                    }
-                }
-                self.forget(&place);
-                remove_all(parent.as_fd(), name, &shown)?;
+        if let Some(there) = &there
+            && !(is_dir && there.is_dir())
+        {
+            if let What::HardLink(target) = &entry.what
+                && self.place(target) == place
+            {
+                return Ok(());
             }
+            self.forget(&place);
+            remove_all(parent.as_fd(), name, &shown)?;
         }
         let mut file = None;
         match &entry.what {
@@ -272,12 +272,11 @@ impl<'a> Extractor<'a> {
         let shown = owned(&place);
         // Something of this very layer with that name stays: a whiteout is about the layers below. A directory becomes opaque.
         if let Some(there) = try_stat_at(parent, hidden, &shown)? {
-            if there.is_dir() {
-                if let Some(overlay) = self.overlay {
-                    let fd = root::open_subdir(parent, hidden, &shown)?;
-                    xattr::set(&fd, overlay.opaque().as_bytes(), b"y")
-                        .map_err(|e| Error::io("mark opaque", &shown, e))?;
-                }
+            if there.is_dir()
+                && let Some(overlay) = self.overlay
+            {
+                let fd = root::open_subdir(parent, hidden, &shown)?;
+                xattr::set(&fd, overlay.opaque().as_bytes(), b"y").map_err(|e| Error::io("mark opaque", &shown, e))?;
             }
             return Ok(());
         }

@@ -215,10 +215,10 @@ impl Layer {
         } else {
             (None, attributes(open_path(level.fd.as_fd(), name, &shown)?.as_fd(), &shown)?.kept)
         };
-        if let (Some(below), Base::Dir(base)) = (&below, &level.base) {
-            if is_same((level.fd.as_fd(), &stat, &xattrs), (base.as_fd(), below), name, &shown)? {
-                return Ok(None);
-            }
+        if let (Some(below), Base::Dir(base)) = (&below, &level.base)
+            && is_same((level.fd.as_fd(), &stat, &xattrs), (base.as_fd(), below), name, &shown)?
+        {
+            return Ok(None);
         }
         self.parents(levels)?;
         let Some(level) = levels.last() else { return Ok(None) };

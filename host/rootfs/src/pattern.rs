@@ -237,10 +237,10 @@ fn run(tokens: &[Token], path: &[u8]) -> bool {
                 }
                 Token::Class(class) => next[index + 1] |= glob::class_matches(class, &path[at..]),
             }
-            if length > 1 {
-                if let Some(end) = literal(&tokens[index..], &path[at..at + length]) {
-                    next[index + end] = true;
-                }
+            if length > 1
+                && let Some(end) = literal(&tokens[index..], &path[at..at + length])
+            {
+                next[index + end] = true;
             }
         }
         any |= next.iter().chain(&next_inside).any(|b| *b);

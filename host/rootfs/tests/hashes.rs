@@ -132,7 +132,7 @@ impl DigestCache for Remember {
         found
     }
     fn put(&self, file: &FileIdentity, digest: Digest) {
-        self.0.lock().unwrap().insert(file.clone(), digest);
+        self.0.lock().unwrap().insert(*file, digest);
     }
 }
 

@@ -459,25 +459,27 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         // What is made anew on purpose, or means nothing to others, is nobody else's business.
         let shared = !key.volatile && !node.ignore_cache && !keys.forced && !node.op.waits_for_vertices();
         let (mut place, mut turn, mut told) = (self.place(node).await, None, false);
-        while shared {
-            turn = self.turns.take(node.digest, key.id);
-            if turn.is_none() {
-                // Neither a place nor a turn is held while waiting.
-                drop(place);
-                if !told {
-                    (self.events)(Event::Started(node.digest));
-                    told = true;
+        if shared {
+            loop {
+                turn = self.turns.take(node.digest, key.id);
+                if turn.is_none() {
+                    // Neither a place nor a turn is held while waiting.
+                    drop(place);
+                    if !told {
+                        (self.events)(Event::Started(node.digest));
+                        told = true;
+                    }
+                    self.turns.wait(node.digest, key.id).await;
                 }
-                self.turns.wait(node.digest, key.id).await;
+                if let Some(outputs) = self.recorded_since(node, keys) {
+                    (self.events)(if told { Event::Completed(node.digest) } else { Event::Cached(node.digest) });
+                    return Ok(outputs.into());
+                }
+                if turn.is_some() {
+                    break;
+                }
+                place = self.place(node).await;
             }
-            if let Some(outputs) = self.recorded_since(node, keys) {
-                (self.events)(if told { Event::Completed(node.digest) } else { Event::Cached(node.digest) });
-                return Ok(outputs.into());
-            }
-            if turn.is_some() {
-                break;
-            }
-            place = self.place(node).await;
         }
         if !told {
             (self.events)(Event::Started(node.digest));

@@ -85,7 +85,7 @@ impl KnownBlocks {
         // Two builds at once must not both write what they have read.
         let _alone = self.store.lock("known blocks")?;
         let size = std::fs::metadata(&path).map_or(0, |found| found.len());
-        let whole = size % RECORD as u64 == 0;
+        let whole = size.is_multiple_of(RECORD as u64);
         if whole && size + new.len() as u64 <= (MOST * RECORD) as u64 {
             let file = OpenOptions::new().create(true).append(true).open(&path);
             return file.and_then(|mut file| file.write_all(&new)).map_err(failed);

@@ -60,7 +60,7 @@ impl Store {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let began = (now.tv_sec as i64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as i64);
         let place = self.root().join("contexts-v1").join(Digest::of(context).hex());
-        let device = rustix::fs::stat(context).map_or(0, |stat| stat.st_dev as u64);
+        let device = rustix::fs::stat(context).map_or(0, |stat| stat.st_dev);
         let local = rustix::fs::statfs(context).is_ok_and(|found| LOCAL.contains(&(found.f_type as u64)));
         let settled = if local { SETTLED_LOCAL } else { SETTLED };
         ContextDigests {

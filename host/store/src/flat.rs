@@ -195,7 +195,7 @@ mod tests {
         }
         for length in 501..3000 {
             let below = depth(length);
-            assert!(below <= length && length - below + 1 <= MOST && below % STEP == 0, "{length}: {below}");
+            assert!(below <= length && length - below < MOST && below.is_multiple_of(STEP), "{length}: {below}");
         }
     }
 }

@@ -36,7 +36,7 @@ impl Watcher {
     pub fn new() -> std::io::Result<Self> {
         let fd = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         // SAFETY: the descriptor must stay open and the same as long as it is registered: it is owned by the `AsyncFd` and never replaced.
-        let fd = unsafe { AsyncFd::register(fd) }.map_err(|error| std::io::Error::from(error.into_parts().1))?;
+        let fd = unsafe { AsyncFd::register(fd) }.map_err(|error| error.into_parts().1)?;
         let shared = Arc::new(Shared { fd, watches: Mutex::default() });
         let reading = shared.clone();
         let reader = tokio::spawn(async move { reading.read().await }).abort_handle();

@@ -24,7 +24,7 @@ impl BuildKit {
     fn start(registry: &Registry) -> Self {
         let daemon = Buildkitd::start(registry.address()).expect("a daemon");
         let dir = tempfile::Builder::new().prefix("rhost-live-").tempdir().unwrap();
-        let kit = Self { dir, daemon: daemon };
+        let kit = Self { dir, daemon };
         let address = kit.daemon.address();
         let created = Ran::of(kit.buildx().args(["create", "--name", "live", "--driver", "remote", &address]));
         created.expect("buildx starts").success();

@@ -130,10 +130,10 @@ fn blank_documents(document: &Value) -> Value {
         for field in ["digest", "size"] {
             descriptor[field] = Value::Null;
         }
-        if let Some(annotations) = descriptor.get_mut("annotations").and_then(Value::as_object_mut) {
-            if let Some(created) = annotations.get_mut("org.opencontainers.image.created") {
-                *created = Value::Null;
-            }
+        if let Some(annotations) = descriptor.get_mut("annotations").and_then(Value::as_object_mut)
+            && let Some(created) = annotations.get_mut("org.opencontainers.image.created")
+        {
+            *created = Value::Null;
         }
     };
     for list in ["manifests", "layers"] {
