@@ -435,7 +435,6 @@ impl Exporter {
     }
 }
 
-/// The outputs of `request`, with those that `--push` and `--load` stand for (buildx's rules, with rhost's store for its docker daemon).
 /// The file or directory that `output` writes.
 fn place(output: &Output) -> Option<&Path> {
     match output {
@@ -460,6 +459,7 @@ pub fn to_stdout(outputs: &[String]) -> bool {
     })
 }
 
+/// The outputs of `request`, with those that `--push` and `--load` stand for (buildx's rules, with rhost's store for its docker daemon).
 fn outputs(request: &BuildRequest) -> Result<Vec<Output>, OutputError> {
     let mut outputs = request.outputs.iter().map(|text| Output::parse(text)).collect::<Result<Vec<_>, _>>()?;
     if request.push {
