@@ -77,18 +77,18 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     /// Writes down what the solve of output `output` of `node` stood on.
     pub(crate) fn remember(&self, node: &Arc<Node<T>>, output: usize) {
-        let nodes = reach(node);
-        let Some(found) = self.recollection(&nodes) else { return };
         let Some(Ok(keys)) = node.keys.peek() else { return };
-        let key = match &keys.hit {
+        let result = match &keys.hit {
             Some(hit) => hit[output],
             None => keys.ways[output][0].id,
         };
-        self.cache.remember(name(node.digest, output), &Recollection { result: key, ..found });
+        if let Some(found) = self.recollection(&reach(node), result) {
+            self.cache.remember(name(node.digest, output), &found);
+        }
     }
 
     /// `None` when something below means nothing after this process, other than a source that is asked by its content.
-    fn recollection(&self, nodes: &[Arc<Node<T>>]) -> Option<Recollection> {
+    fn recollection(&self, nodes: &[Arc<Node<T>>], result: Digest) -> Option<Recollection> {
         let (mut asked, mut used) = (Vec::new(), Vec::new());
         for node in nodes {
             let Some(Ok(keys)) = node.keys.peek() else { return None };
@@ -112,6 +112,6 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         }
         used.sort_unstable();
         used.dedup();
-        Some(Recollection { asked, used, result: Digest::of("") })
+        Some(Recollection { asked, used, result })
     }
 }

@@ -261,6 +261,14 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         .await
     }
 
+    /// `error`, told if it is `node`'s own: what failed below has told of itself.
+    fn tell(&self, node: &Node<T>, error: SolveError) -> SolveError {
+        match error {
+            SolveError::Op { vertex, error } if vertex == node.digest => self.fail(vertex, error),
+            other => other,
+        }
+    }
+
     fn fail(&self, vertex: VertexDigest, error: OpError) -> SolveError {
         (self.events)(Event::Failed(vertex, error.clone()));
         SolveError::Op { vertex, error }
@@ -300,13 +308,21 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         let contents = join_all(by_content.iter().map(|index| self.content(node, *index))).await;
         for (index, content) in by_content.into_iter().zip(contents) {
             // The content comes first: it is what the recorded key is made of. What was selected is in the content already (spec C.1).
-            inputs[index].insert(0, Way { key: content_key(content?), selector: None, answers: true });
+            inputs[index].insert(
+                0,
+                Way {
+                    key: content_key(content.map_err(|error| self.tell(node, error))?),
+                    selector: None,
+                    answers: true,
+                },
+            );
         }
         let found = self.look_up(node, &map, &inputs);
         Ok(self.told(node, found))
     }
 
-    /// The digest of what input `index` of `node` holds. The input is made for it.
+    /// The digest of what input `index` of `node` holds. The input is made for it. A failure of `node` itself is not told: a recall that fails is
+    /// followed by the walk.
     pub(crate) async fn content(self: &Arc<Self>, node: &Node<T>, index: usize) -> Result<Digest, SolveError> {
         if let Some(known) = lock(&node.contents).get(&index) {
             return Ok(*known);
@@ -314,7 +330,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         let (input, output) = &node.inputs[index];
         let outputs = self.clone().outputs(input.clone()).await?;
         let digest = node.op.content_key(index, &outputs[*output]).await;
-        let digest = digest.map_err(|error| self.fail(node.digest, error))?;
+        let digest = digest.map_err(|error| SolveError::Op { vertex: node.digest, error })?;
         lock(&node.contents).insert(index, digest);
         Ok(digest)
     }

@@ -116,3 +116,22 @@ async fn what_stands_on_something_without_a_key_is_walked() {
     solve(&bed, text).await;
     assert!(solve(&bed, text).await.asked > 0);
 }
+
+/// What the answer of another time stands on is asked first; that it fails is said by the walk, once.
+#[tokio::test]
+async fn a_failure_is_told_once() {
+    let bed = Bed::new();
+    let text = "a = dir !volatile\nb = copy a !content !gone";
+    solve(&bed, text).await;
+    bed.gone.store(true, Ordering::Relaxed);
+    let failed = Arc::new(AtomicUsize::new(0));
+    let count = failed.clone();
+    let solver = Solver::new(bed.cache.clone(), NonZeroUsize::MIN, move |event| {
+        if matches!(event, Event::Failed(..)) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let (graph, target) = bed.graph(text);
+    solver.solve(&graph, &[target]).await.expect_err("what is copied is gone");
+    assert_eq!(failed.load(Ordering::Relaxed), 1);
+}

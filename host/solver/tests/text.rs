@@ -1,8 +1,9 @@
 //! Small graphs as text: `name = label input… [!content] [!ignore] [!fail] [!volatile] [!tick] [!holds:TEXT]`; the last line is the target.
-//! `!tick` gives another result each time it runs, `!holds:TEXT` gives exactly that, `!meet` waits until three run at once.
+//! `!tick` gives another result each time it runs, `!holds:TEXT` gives exactly that, `!meet` waits until three run at once, `!gone` cannot tell contents
+//! once [`Bed::gone`] is set.
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
@@ -23,6 +24,7 @@ struct TextOp {
     runs: Runs,
     ticks: Arc<AtomicUsize>,
     meeting: Arc<Barrier>,
+    gone: Arc<AtomicBool>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -49,6 +51,9 @@ impl Op<String> for TextOp {
         })
     }
     async fn content_key(&self, _: usize, output: &String) -> Result<Digest, OpError> {
+        if self.has("!gone") && self.gone.load(Ordering::Relaxed) {
+            return Err(OpError::new(Failed(self.label.clone())));
+        }
         Ok(Digest::of(output))
     }
     async fn run(&self, inputs: &[String]) -> Result<Vec<String>, OpError> {
@@ -79,12 +84,14 @@ pub struct Bed {
     runs: Runs,
     ticks: Arc<AtomicUsize>,
     meeting: Arc<Barrier>,
+    /// Whether what `!gone` reads is no longer there.
+    pub gone: Arc<AtomicBool>,
 }
 
 impl Bed {
     pub fn new() -> Self {
         let meeting = Arc::new(Barrier::new(3));
-        Self { cache: Arc::default(), runs: Runs::default(), ticks: Arc::default(), meeting }
+        Self { cache: Arc::default(), runs: Runs::default(), ticks: Arc::default(), meeting, gone: Arc::default() }
     }
 
     pub fn graph(&self, text: &str) -> (Graph<String>, Edge) {
@@ -100,7 +107,8 @@ impl Bed {
                 inputs.iter().map(|input| Edge { vertex: digests[input.as_str()], output: 0 }).collect();
             let ignore_cache = flags.iter().any(|flag| flag == "!ignore");
             let (runs, ticks, meeting) = (self.runs.clone(), self.ticks.clone(), self.meeting.clone());
-            let op = TextOp { label, inputs: inputs.len(), flags, runs, ticks, meeting };
+            let gone = self.gone.clone();
+            let op = TextOp { label, inputs: inputs.len(), flags, runs, ticks, meeting, gone };
             vertices.push(Vertex { digest, op: Arc::new(op), inputs, ignore_cache });
             digests.insert(name, digest);
             target = Some(Edge { vertex: digest, output: 0 });
@@ -254,6 +262,7 @@ fn a_cycle_is_told_with_its_path() {
             runs: bed.runs.clone(),
             ticks: Arc::default(),
             meeting: bed.meeting.clone(),
+            gone: Arc::default(),
         }) as Arc<dyn Op<String>>,
         inputs: vec![Edge { vertex: digest(input), output: 0 }],
         ignore_cache: false,
