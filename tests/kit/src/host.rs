@@ -190,3 +190,18 @@ impl Ran {
         self.stderr
     }
 }
+
+/// A host whose docker.io is a registry with busybox; `None`, said aloud, where the machine lacks what that takes.
+///
+/// # Panics
+/// The registry or the host cannot be made.
+pub fn host_with_busybox() -> Option<(TestHost, crate::Registry)> {
+    if !crate::have(&["docker-registry", "skopeo"]) {
+        return None;
+    }
+    let registry = crate::Registry::start().expect("a registry");
+    registry.push(&crate::busybox().expect("busybox"), "library/busybox:latest").expect("pushed");
+    let host = TestHost::new().expect("a host");
+    host.mirror_docker_io(registry.address()).expect("config");
+    Some((host, registry))
+}

@@ -16,7 +16,7 @@ mod torture;
 pub use base_image::{Image, busybox, busybox_everywhere, debian};
 pub use buildkitd::{Buildkitd, peer};
 pub use cache::cached;
-pub use host::{Ran, TestHost, rhost_binary};
+pub use host::{Ran, TestHost, host_with_busybox, rhost_binary};
 pub use keeper::Keeper;
 pub use layout::{Platform, write_layout};
 pub use proxy::{Answer, Asked, Proxy};

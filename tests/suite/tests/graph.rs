@@ -5,18 +5,6 @@ use std::path::PathBuf;
 use rhost_kit::{Registry, TestHost, busybox};
 use serde_json::Value;
 
-/// A host whose docker.io is a registry with busybox; `None`, said aloud, where the machine lacks what that takes.
-fn host() -> Option<(TestHost, Registry)> {
-    if !rhost_kit::have(&["docker-registry", "skopeo"]) {
-        return None;
-    }
-    let registry = Registry::start().expect("a registry");
-    registry.push(&busybox().expect("busybox"), "library/busybox:latest").expect("pushed");
-    let host = TestHost::new().expect("a host");
-    host.mirror_docker_io(registry.address()).expect("config");
-    Some((host, registry))
-}
-
 fn write(host: &TestHost, files: &[(&str, &str)]) -> String {
     for (path, text) in files {
         host.write(path, text).expect("written");
@@ -71,7 +59,7 @@ fn layer_file(registry: &Registry) -> PathBuf {
 
 #[test]
 fn a_linked_copy_stays_as_it_is_when_its_base_changes() {
-    let Some((host, _registry)) = host() else { return };
+    let Some((host, _registry)) = rhost_kit::host_with_busybox() else { return };
     let dockerfile = "ARG BASE=busybox\nFROM $BASE\nCOPY --link a /x/a\nCOPY --link --from=busybox /etc/passwd /y/\nRUN cat /x/a /y/passwd >/seen\n";
     let context = write(
         &host,
@@ -102,7 +90,7 @@ fn a_linked_copy_stays_as_it_is_when_its_base_changes() {
 
 #[test]
 fn layers_come_when_somebody_needs_them_and_not_before() {
-    let Some((host, registry)) = host() else { return };
+    let Some((host, registry)) = rhost_kit::host_with_busybox() else { return };
     let context = write(&host, &[("ctx/Dockerfile", "FROM busybox\nCOPY --link a /a\nLABEL a=b\n"), ("ctx/a", "1\n")]);
     let file = layer_file(&registry);
     let kept = fs::read(&file).expect("the registry has it");
@@ -138,7 +126,7 @@ fn layers_come_when_somebody_needs_them_and_not_before() {
 
 #[test]
 fn a_damaged_layer_of_the_store_is_fetched_again() {
-    let Some((host, registry)) = host() else { return };
+    let Some((host, registry)) = rhost_kit::host_with_busybox() else { return };
     let context =
         write(&host, &[("ctx/Dockerfile", "FROM busybox\nLABEL a=b\n"), ("ctx/run", "FROM busybox\nRUN ls / > /ls\n")]);
     build(&host, &["-t", "a", &context]);
@@ -155,7 +143,7 @@ fn a_damaged_layer_of_the_store_is_fetched_again() {
 
 #[test]
 fn progress_is_told_to_programs_too() {
-    let Some((host, _registry)) = host() else { return };
+    let Some((host, _registry)) = rhost_kit::host_with_busybox() else { return };
     let context = write(&host, &[("ctx/Dockerfile", "FROM busybox\nRUN true\n")]);
     let ran = host.run(["build", "--progress", "rawjson", &context]).expect("ran");
     let log = ran.stderr.clone();
@@ -179,7 +167,7 @@ fn progress_is_told_to_programs_too() {
 
 #[test]
 fn more_layers_than_overlayfs_takes_are_built_exported_and_built_upon() {
-    let Some((host, _registry)) = host() else { return };
+    let Some((host, _registry)) = rhost_kit::host_with_busybox() else { return };
     let mut dockerfile = String::from("FROM busybox AS long\n");
     for number in 0..500 {
         dockerfile += &format!("COPY a /d{}/f{number}\n", number % 5);
@@ -214,7 +202,7 @@ fn more_layers_than_overlayfs_takes_are_built_exported_and_built_upon() {
 
 #[test]
 fn layouts_have_names_and_images_annotations() {
-    let Some((host, _registry)) = host() else { return };
+    let Some((host, _registry)) = rhost_kit::host_with_busybox() else { return };
     let context = write(&host, &[("ctx/Dockerfile", "FROM scratch\nCOPY a /\n"), ("ctx/a", "1\n")]);
     let layout = host.dir().join("layout").display().to_string();
     let output = format!("type=oci,tar=false,name=app:one,dest={layout}");

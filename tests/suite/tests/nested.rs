@@ -3,7 +3,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 
-use rhost_kit::{Ran, Registry, TestHost, busybox};
+use rhost_kit::{Ran, Registry, TestHost};
 use rhost_llb::{
     ExecSpec, FileActionMkFile, FileChain, FileStep, GraphBuilder, Limits, Meta, NetMode, Platform, SourceOp,
     SourceScheme, State, VertexOptions,
@@ -56,13 +56,7 @@ struct Stage {
 
 /// A host with busybox; `None`, said aloud, where the machine lacks what that takes.
 fn stage() -> Option<Stage> {
-    if !rhost_kit::have(&["docker-registry", "skopeo"]) {
-        return None;
-    }
-    let registry = Registry::start().expect("a registry");
-    registry.push(&busybox().expect("busybox"), "library/busybox:latest").expect("pushed");
-    let host = TestHost::new().expect("a host");
-    host.mirror_docker_io(registry.address()).expect("config");
+    let (host, registry) = rhost_kit::host_with_busybox()?;
     host.write("ctx/Dockerfile", "FROM scratch\n").expect("written");
     Some(Stage { host, _registry: registry })
 }

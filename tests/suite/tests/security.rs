@@ -4,19 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use rhost_kit::{Buildkitd, Registry, TestHost, busybox, debian, have, is_root, skip};
-
-/// A host whose docker.io is a registry with busybox and debian; `None`, said aloud, where the machine lacks what that takes.
-fn host() -> Option<(TestHost, Registry)> {
-    if !have(&["docker-registry", "skopeo"]) {
-        return None;
-    }
-    let registry = Registry::start().expect("a registry");
-    registry.push(&busybox().expect("busybox"), "library/busybox:latest").expect("pushed");
-    let host = TestHost::new().expect("a host");
-    host.mirror_docker_io(registry.address()).expect("config");
-    Some((host, registry))
-}
+use rhost_kit::{Buildkitd, TestHost, debian, have, is_root, skip};
 
 fn context(host: &TestHost, files: &[(&str, &str)]) -> String {
     for (path, text) in files {
@@ -34,7 +22,7 @@ fn tree(host: &TestHost, context: &str, name: &str) -> std::path::PathBuf {
 
 /// Runs `script` as a step of `image` under rhost and BuildKit and compares what it said, line by line.
 fn compare(image: &str, script: &str, files: &[(&str, &str)]) {
-    let Some((host, registry)) = host() else { return };
+    let Some((host, registry)) = rhost_kit::host_with_busybox() else { return };
     if !is_root() || !have(&["runc"]) {
         return skip("wants root and runc, for BuildKit");
     }
@@ -251,7 +239,7 @@ fn a_debian_image_behaves_as_under_buildkit() {
 
 #[test]
 fn links_in_the_image_reach_nothing_of_the_host() {
-    let Some((host, _registry)) = host() else { return };
+    let Some((host, _registry)) = rhost_kit::host_with_busybox() else { return };
     let victim = host.dir().join("victim");
     fs::create_dir(&victim).expect("made");
     fs::write(victim.join("hosts"), "host's\n").expect("written");
@@ -277,7 +265,7 @@ fn links_in_the_image_reach_nothing_of_the_host() {
 
 #[test]
 fn hosts_and_resolv_conf_leave_nothing_in_the_layer() {
-    let Some((host, _registry)) = host() else { return };
+    let Some((host, _registry)) = rhost_kit::host_with_busybox() else { return };
     let context = context(
         &host,
         &[(
@@ -294,7 +282,7 @@ fn hosts_and_resolv_conf_leave_nothing_in_the_layer() {
 
 #[test]
 fn a_working_directory_by_descriptor_is_refused() {
-    let Some((host, _registry)) = host() else { return };
+    let Some((host, _registry)) = rhost_kit::host_with_busybox() else { return };
     for number in [3, 7, 8, 9, 11] {
         let dockerfile =
             format!("FROM busybox\nWORKDIR /proc/self/fd/{number}\nRUN ls ../../.. > /seen; cat ../../../etc/shadow\n");
@@ -306,7 +294,7 @@ fn a_working_directory_by_descriptor_is_refused() {
 
 #[test]
 fn users_of_a_hostile_image_stop_nothing() {
-    let Some((host, _registry)) = host() else { return };
+    let Some((host, _registry)) = rhost_kit::host_with_busybox() else { return };
     for prepare in
         ["mkfifo /etc/passwd", "truncate -s 11M /etc/passwd", "ln -s /dev/zero /etc/passwd", "mkdir /etc/passwd"]
     {
@@ -327,7 +315,7 @@ fn users_of_a_hostile_image_stop_nothing() {
 
 #[test]
 fn a_flood_of_output_does_not_fill_the_memory() {
-    let Some((host, _registry)) = host() else { return };
+    let Some((host, _registry)) = rhost_kit::host_with_busybox() else { return };
     let script =
         "head -c 60000000 /dev/zero | tr '\\\\0' x; head -c 20000000 /dev/urandom; echo; echo flooded; sleep 1000";
     let context = context(&host, &[("Dockerfile", &format!("FROM busybox\nRUN {script}\n"))]);
@@ -361,7 +349,7 @@ fn a_flood_of_output_does_not_fill_the_memory() {
 
 #[test]
 fn signals_are_named_and_nothing_is_left_running() {
-    let Some((host, _registry)) = host() else { return };
+    let Some((host, _registry)) = rhost_kit::host_with_busybox() else { return };
     let context = context(&host, &[("Dockerfile", "FROM busybox\nRUN sleep 98765 & sh -c 'kill -9 $$'; exit $?\n")]);
     let text = host.run(["build", "--progress", "plain", &context]).expect("ran").failure(1);
     assert!(text.contains("exit code: 137") && text.contains("SIGKILL"), "{text}");

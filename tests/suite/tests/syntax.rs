@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use guests::{component, guest, with_build};
-use rhost_kit::{Answer, Proxy, Ran, Registry, TestHost, busybox};
+use rhost_kit::{Answer, Proxy, Ran, Registry, TestHost};
 
 /// A host, a registry with busybox that is docker.io's mirror, and a proxy before it that frontends are pulled through.
 struct Stage {
@@ -17,13 +17,7 @@ struct Stage {
 }
 
 fn stage() -> Option<Stage> {
-    if !rhost_kit::have(&["docker-registry", "skopeo"]) {
-        return None;
-    }
-    let registry = Registry::start().expect("a registry");
-    registry.push(&busybox().expect("busybox"), "library/busybox:latest").expect("pushed");
-    let host = TestHost::new().expect("a host");
-    host.mirror_docker_io(registry.address()).expect("config");
+    let (host, registry) = rhost_kit::host_with_busybox()?;
     let proxy = Proxy::start(registry.address()).expect("a proxy");
     Some(Stage { host, registry, proxy })
 }
