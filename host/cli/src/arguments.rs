@@ -257,6 +257,10 @@ pub struct FrontendArguments {
     /// Ask registries for the newest image even where the store has one by that name.
     #[arg(long, help_heading = HOW)]
     pub pull: bool,
+    /// Take files of local contexts under the modes that git keeps, 0644 or 0755, whatever the umask of their checkout was: for the cache, and in the
+    /// image. The default can be set in the configuration.
+    #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = HOW)]
+    pub normalize_modes: Option<bool>,
     /// Run only the steps of these stages anew.
     #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = HOW)]
     pub no_cache_filter: Vec<String>,

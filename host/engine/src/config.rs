@@ -17,9 +17,21 @@ pub struct Settings {
     /// `[emulation]` table.
     #[serde(default)]
     pub emulation: EmulationSettings,
+    /// `[build]` table.
+    #[serde(default)]
+    pub build: BuildSettings,
     /// `[gc]`: how much disk the store may take.
     #[serde(default)]
     pub gc: GcSettings,
+}
+
+/// `[build]`: what builds do unless their command line says otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct BuildSettings {
+    /// `--normalize-modes`.
+    #[serde(default)]
+    pub normalize_modes: bool,
 }
 
 /// `[emulation]`: where emulators of other platforms' programs are.
@@ -64,6 +76,13 @@ mod tests {
         assert!(Settings::default().emulation.directories.contains(&PathBuf::from("/usr/bin")));
         let settings = Settings::parse("[emulation]\ndirectories = [\"/opt/qemu\"]\n").expect("valid");
         assert_eq!(settings.emulation.directories, [PathBuf::from("/opt/qemu")]);
+    }
+
+    #[test]
+    fn builds_have_defaults() {
+        assert!(!Settings::default().build.normalize_modes);
+        assert!(Settings::parse("[build]\nnormalizeModes = true\n").expect("valid").build.normalize_modes);
+        assert!(Settings::parse("[build]\nnormalize = true\n").is_err());
     }
 
     #[test]

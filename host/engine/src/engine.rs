@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rhost_frontend::{Embedded, Invocation, Outcome};
 use rhost_llb::{BlobDigest, Definition, Digest, Platform, VertexDigest};
 use rhost_registry::{Client, ClientOptions, CredentialSource, OciLayout, Proxies, Reference, RegistryConfig};
-use rhost_rootfs::{OverlayXattrs, OwnerPolicy};
+use rhost_rootfs::{Modes, OverlayXattrs, OwnerPolicy};
 use rhost_solver::{Event as SolverEvent, Solver};
 use rhost_store::{BuildFiles, Durability, DurableCache, ResultCodec, SnapshotId, Store, StoreOptions};
 
@@ -336,6 +336,7 @@ impl Engine {
             host: Platform::host(),
             emulation: self.emulation.clone(),
             locals,
+            modes: self.modes(request),
             lent: request.lent.clone(),
             owners,
             vertices: Mutex::default(),
@@ -361,6 +362,13 @@ impl Engine {
             Consultation { engine: self, session: &session, chosen: &chosen, file: &file, text: &text, invocation };
         let outcome = asked.outcome().await?;
         Ok((session, outcome))
+    }
+
+    fn modes(&self, request: &GraphRequest) -> Modes {
+        match request.normalize_modes.unwrap_or(self.settings().build.normalize_modes) {
+            true => Modes::Normalized,
+            false => Modes::AsTheyAre,
+        }
     }
 
     /// The build file's name and text, and a directory to keep while the build runs where the text came from stdin.

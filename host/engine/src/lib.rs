@@ -34,7 +34,7 @@ mod syntax;
 mod value;
 
 pub use agent::{AgentKey, KeyError, SshAgent, SshAgentError};
-pub use config::{EmulationSettings, Settings};
+pub use config::{BuildSettings, EmulationSettings, Settings};
 pub use engine::{Dumped, Engine, EngineOptions};
 pub use entitlements::{Entitlement, Entitlements, UnknownEntitlement};
 pub use error::{BuildError, Kind, Place};

@@ -78,6 +78,8 @@ pub struct GraphRequest {
     pub no_cache: NoCache,
     /// `--pull`: names are resolved anew.
     pub pull: bool,
+    /// `--normalize-modes`: files of local contexts have the modes that git keeps; `None` is what the configuration says.
+    pub normalize_modes: Option<bool>,
     /// `--network`, `default` left out: `none` or `host`.
     pub network: Option<String>,
     /// `--add-host`, `HOST:IP` or `HOST=IP`.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use rhost_llb::{Digest, Platform, VertexDigest};
-use rhost_rootfs::{Copy, CopyMode, OwnerPolicy, Root, Source, Tree, copy};
+use rhost_rootfs::{Copy, CopyMode, Modes, OwnerPolicy, Root, Source, Tree, copy};
 use rhost_store::{SnapshotId, Store};
 
 use crate::emulation::Emulation;
@@ -44,6 +44,8 @@ pub struct Shared {
     pub emulation: Arc<Emulation>,
     /// Local directories by name.
     pub locals: BTreeMap<String, PathBuf>,
+    /// Which modes their files have.
+    pub modes: Modes,
     /// Secrets, agents and permissions.
     pub lent: Arc<Lent>,
     /// What a refused chown means.

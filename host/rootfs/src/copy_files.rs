@@ -174,10 +174,11 @@ impl Files<'_> {
 
     pub(crate) fn finish<'x>(&self, stat: &Stat, xattrs: &'x [(Vec<u8>, Vec<u8>)]) -> Finish<'x> {
         let (atime, mtime) = self.times(stat);
+        let mode = self.tree.map_or(stat.mode, |tree| tree.mode(stat));
         let mode = match &self.options.mode {
-            CopyMode::Keep => stat.mode,
+            CopyMode::Keep => mode,
             CopyMode::Bits(bits) => bits & 0o7777,
-            CopyMode::Change(change) => change.apply(stat.mode, stat.is_dir()),
+            CopyMode::Change(change) => change.apply(mode, stat.is_dir()),
         };
         let owner = match self.tree {
             Some(tree) => tree.owner(stat),

@@ -52,4 +52,4 @@ pub use stat::{Kind, OverlayXattrs, Owner, OwnerPolicy, Stat, Timestamp};
 pub use tree::Tree;
 pub use tree_diff::write_tree_diff;
 pub use users::{MAX_USER_FILE, lookup_group, lookup_user};
-pub use walk::{Entry, Filter, walk};
+pub use walk::{Entry, Filter, Modes, walk};

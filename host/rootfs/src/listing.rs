@@ -13,7 +13,7 @@ use crate::path::{os, owned};
 use crate::root;
 use crate::tree::Node;
 use crate::walk::Matcher;
-use crate::{Error, MatchInfo, Result, Root, Stat};
+use crate::{Error, MatchInfo, Modes, Result, Root, Stat};
 
 /// Deepest nesting that is listed: digests are computed recursively.
 pub(crate) const MAX_TREE_DEPTH: usize = 500;
@@ -71,11 +71,11 @@ struct Lister<'a> {
     changed: Condvar,
 }
 
-/// The children of the top directory, with all below them.
+/// The children of the top directory, with all below them, under `modes`.
 ///
 /// # Errors
 /// A directory that takes part and cannot be read; nesting beyond [`MAX_TREE_DEPTH`].
-pub(crate) fn list(root: &Root, patterns: &Patterns) -> Result<BTreeMap<Vec<u8>, Node>> {
+pub(crate) fn list(root: &Root, patterns: &Patterns, modes: Modes) -> Result<BTreeMap<Vec<u8>, Node>> {
     let top = Job {
         parent: None,
         path: Vec::new(),
@@ -100,7 +100,7 @@ pub(crate) fn list(root: &Root, patterns: &Patterns) -> Result<BTreeMap<Vec<u8>,
     let state = lister.state.into_inner().unwrap_or_else(PoisonError::into_inner);
     match state.failed {
         Some(error) => Err(error),
-        None => Ok(assemble(state.listed)),
+        None => Ok(assemble(state.listed, modes)),
     }
 }
 
@@ -224,12 +224,13 @@ impl Lister<'_> {
 }
 
 /// Nodes from entries, the deepest first, without recursion.
-fn assemble(listed: Vec<Vec<Entry>>) -> BTreeMap<Vec<u8>, Node> {
+fn assemble(listed: Vec<Vec<Entry>>, modes: Modes) -> BTreeMap<Vec<u8>, Node> {
     let mut done: Vec<BTreeMap<Vec<u8>, Node>> = Vec::new();
     done.resize_with(listed.len(), BTreeMap::new);
     for (slot, entries) in listed.into_iter().enumerate().rev() {
         let nodes = entries.into_iter().filter_map(|entry| {
-            let mut node = Node { stat: Some(entry.stat), link: entry.link, ..Node::default() };
+            let stat = Stat { mode: modes.of(&entry.stat), ..entry.stat };
+            let mut node = Node { stat: Some(stat), link: entry.link, ..Node::default() };
             if let Some((slot, skipped)) = entry.below {
                 let children = std::mem::take(&mut done[slot]);
                 if skipped && children.is_empty() {

@@ -13,7 +13,7 @@ use crate::listing::{MAX_TREE_DEPTH, list};
 use crate::path::{anchor, bytes, join, owned};
 use crate::root::{self, Last, stat_fd, try_stat_at};
 use crate::walk::patterns;
-use crate::{ChecksumOptions, DigestCache, Error, Filter, Owner, Result, Root, Stat};
+use crate::{ChecksumOptions, DigestCache, Error, Filter, Modes, Owner, Result, Root, Stat};
 
 /// A view of a directory: which files take part, who owns them, what they hash to. Cheap to clone, shared between threads.
 #[derive(Clone)]
@@ -25,6 +25,7 @@ pub(crate) struct Inner {
     pub(crate) root: Option<Root>,
     /// A context: listed whole, owned by 0:0, the top directory's own metadata counts for nothing.
     pub(crate) is_context: bool,
+    modes: Modes,
     pub(crate) cache: Option<Arc<dyn DigestCache>>,
     top: Mutex<Node>,
 }
@@ -65,24 +66,28 @@ impl Tree {
         // An open descriptor can be asked; a file system that fails even that fails at the first listing, too.
         let stat = stat_fd(root.fd(), Path::new("/")).ok();
         let top = Node { stat, ..Node::default() };
-        Self { inner: Arc::new(Inner { root: Some(root), is_context: false, cache: None, top: Mutex::new(top) }) }
+        let modes = Modes::AsTheyAre;
+        Self {
+            inner: Arc::new(Inner { root: Some(root), is_context: false, modes, cache: None, top: Mutex::new(top) }),
+        }
     }
 
-    /// What `filter` lets through of a build context, read in place, everything owned by 0:0 (spec C.2). `cache` remembers digests between
-    /// builds.
+    /// What `filter` lets through of a build context, read in place, everything owned by 0:0 (spec C.2), with `modes`. `cache` remembers digests
+    /// between builds, for these `modes` alone: a digest covers the mode.
     ///
     /// # Errors
     /// A broken pattern, or a directory that takes part and cannot be read.
-    pub fn of_context(root: Root, filter: &Filter, cache: Option<Arc<dyn DigestCache>>) -> Result<Self> {
-        let children = list(&root, &patterns(&root, filter)?)?;
+    pub fn of_context(root: Root, filter: &Filter, modes: Modes, cache: Option<Arc<dyn DigestCache>>) -> Result<Self> {
+        let children = list(&root, &patterns(&root, filter)?, modes)?;
         let top = Node { children: Some(children), ..Node::default() };
-        Ok(Self { inner: Arc::new(Inner { root: Some(root), is_context: true, cache, top: Mutex::new(top) }) })
+        Ok(Self { inner: Arc::new(Inner { root: Some(root), is_context: true, modes, cache, top: Mutex::new(top) }) })
     }
 
     /// The empty tree, `FROM scratch`: its `/` hashes to the digest of nothing, and there is nothing else.
     pub fn empty() -> Self {
         let top = Node { children: Some(BTreeMap::new()), whole: Some(Digest::of(b"")), ..Node::default() };
-        Self { inner: Arc::new(Inner { root: None, is_context: true, cache: None, top: Mutex::new(top) }) }
+        let modes = Modes::AsTheyAre;
+        Self { inner: Arc::new(Inner { root: None, is_context: true, modes, cache: None, top: Mutex::new(top) }) }
     }
 
     /// The root that files are read from; `None` for the empty tree.
@@ -150,6 +155,11 @@ impl Tree {
     /// The owner under which a file takes part.
     pub(crate) fn owner(&self, stat: &Stat) -> Owner {
         if self.inner.is_context { Owner::default() } else { stat.owner }
+    }
+
+    /// The permission bits under which a file takes part; `stat` is what is on disk.
+    pub(crate) fn mode(&self, stat: &Stat) -> u32 {
+        self.inner.modes.of(stat)
     }
 
     fn top(&self) -> MutexGuard<'_, Node> {

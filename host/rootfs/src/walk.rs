@@ -21,6 +21,29 @@ pub struct Filter {
     pub follow_paths: Option<Vec<String>>,
 }
 
+/// Which permission bits the files of a context have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Modes {
+    /// Those on disk.
+    #[default]
+    AsTheyAre,
+    /// Those that git keeps, whatever the umask of a checkout was: 0755 for directories and for files that their owner may execute, else 0644. No
+    /// set-id and sticky bits.
+    Normalized,
+}
+
+impl Modes {
+    /// The permission bits under which a file takes part.
+    pub fn of(self, stat: &Stat) -> u32 {
+        match self {
+            Self::AsTheyAre => stat.mode,
+            Self::Normalized if stat.is_symlink() => 0o777,
+            Self::Normalized if stat.is_dir() || stat.mode & 0o100 != 0 => 0o755,
+            Self::Normalized => 0o644,
+        }
+    }
+}
+
 /// One file that passed a filter.
 #[derive(Debug, Clone)]
 pub struct Entry {
@@ -36,7 +59,7 @@ pub struct Entry {
 /// A broken pattern, or a directory that takes part and cannot be read.
 pub fn walk(root: &Root, filter: &Filter) -> Result<Vec<Entry>> {
     let mut found = Vec::new();
-    flatten(list(root, &patterns(root, filter)?)?, &[], &mut found);
+    flatten(list(root, &patterns(root, filter)?, Modes::AsTheyAre)?, &[], &mut found);
     Ok(found)
 }
 

@@ -3,7 +3,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rhost_rootfs::{Copy, CopyMode, Error, Filter, ModeChange, Owner, Source, Tree, copy};
+use rhost_rootfs::{Copy, CopyMode, Error, Filter, ModeChange, Modes, Owner, Source, Tree, copy};
 
 use crate::support::{copy_options, dir, file, link, list, privileged, subdir};
 
@@ -141,12 +141,48 @@ fn a_context_shows_only_what_takes_part() {
     file(src.path(), "drop", "D");
     file(src.path(), "sub/drop", "D");
     let filter = Filter { exclude: vec!["**/drop".into()], ..Default::default() };
-    let tree = Tree::of_context(from, &filter, None).unwrap();
+    let tree = Tree::of_context(from, &filter, Modes::AsTheyAre, None).unwrap();
     let (dst, to) = dir();
     copy(&Source::Tree(tree.clone()), &to, &copy_options("/", "/")).unwrap();
     assert_eq!(list(dst.path()), ["f644 keep = K", "d755 sub"]);
     assert!(copy(&Source::Tree(tree.clone()), &to, &copy_options("/drop", "/x")).unwrap_err().is_not_found());
     assert!(copy(&Source::Tree(tree), &to, &copy_options("/dro*", "/x")).unwrap_err().is_not_found());
+}
+
+#[test]
+fn normalized_modes_are_those_of_the_digest_and_of_the_copy() {
+    let made = |modes: &[(&str, u32)]| {
+        let (dir, root) = dir();
+        file(dir.path(), "d/plain", "text");
+        file(dir.path(), "d/tool", "text");
+        file(dir.path(), "empty", "");
+        link(dir.path(), "d/plain", "link");
+        for (path, mode) in modes {
+            rustix::fs::chmod(dir.path().join(path), (*mode).into()).unwrap();
+        }
+        (dir, root)
+    };
+    let open = [("d", 0o755), ("d/plain", 0o644), ("d/tool", 0o755), ("empty", 0o644)];
+    let private = [("d", 0o2700), ("d/plain", 0o600), ("d/tool", 0o4710), ("empty", 0o666)];
+    let mut seen = Vec::new();
+    for modes in [open, private] {
+        let (_dir, root) = made(&modes);
+        for kind in [Modes::AsTheyAre, Modes::Normalized] {
+            let tree = Tree::of_context(root.clone(), &Filter::default(), kind, None).unwrap();
+            let digest = tree.checksum("/", &Default::default()).unwrap();
+            let one = tree.checksum("/d/tool", &Default::default()).unwrap();
+            let (dst, to) = crate::support::dir();
+            copy(&Source::Tree(tree), &to, &copy_options("/", "/")).unwrap();
+            // What was copied is hashed as what it was copied from.
+            let copied = Tree::of_context(to, &Filter::default(), Modes::AsTheyAre, None).unwrap();
+            assert_eq!(copied.checksum("/", &Default::default()).unwrap(), digest, "{kind:?}");
+            seen.push((digest, one, list(dst.path())));
+        }
+    }
+    let [open, open_normal, private, private_normal] = &seen[..] else { panic!("four") };
+    assert_eq!((open, open_normal), (open_normal, private_normal));
+    assert!(private.0 != open.0 && private.1 != open.1);
+    assert_eq!(open.2, ["d755 d", "f644 d/plain = text", "f755 d/tool = text", "f644 empty = ", "l link -> d/plain"]);
 }
 
 #[test]

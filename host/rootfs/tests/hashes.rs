@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use rhost_llb::Digest;
-use rhost_rootfs::{ChecksumOptions, DigestCache, FileIdentity, Filter, Tree};
+use rhost_rootfs::{ChecksumOptions, DigestCache, FileIdentity, Filter, Modes, Tree};
 
 use crate::support::{dir, file, link, subdir};
 
@@ -23,7 +23,7 @@ fn golden() -> (tempfile::TempDir, Tree) {
     file(tmp.path(), "d0/abc", "data0");
     link(tmp.path(), "abc", "d0/def");
     link(tmp.path(), "nosuchfile", "d0/ghi");
-    let tree = Tree::of_context(root, &Filter::default(), None).unwrap();
+    let tree = Tree::of_context(root, &Filter::default(), Modes::AsTheyAre, None).unwrap();
     (tmp, tree)
 }
 
@@ -73,7 +73,7 @@ fn a_key_does_not_depend_on_times_or_owners_of_a_context() {
     if rustix::process::geteuid().is_root() {
         std::os::unix::fs::chown(tmp.path().join("foo"), Some(7), Some(8)).unwrap();
     }
-    let again = Tree::of_context(tree.root().unwrap().clone(), &Filter::default(), None).unwrap();
+    let again = Tree::of_context(tree.root().unwrap().clone(), &Filter::default(), Modes::AsTheyAre, None).unwrap();
     assert_eq!(again.checksum("/", &follow()).unwrap(), before);
 }
 
@@ -84,7 +84,7 @@ fn filters_hide_files_from_the_hash() {
     file(tmp.path(), "d0/junk", "x");
     let root = tree.root().unwrap().clone();
     let filter = Filter { exclude: vec!["**/junk".into()], ..Default::default() };
-    let filtered = Tree::of_context(root, &filter, None).unwrap();
+    let filtered = Tree::of_context(root, &filter, Modes::AsTheyAre, None).unwrap();
     assert_eq!(filtered.checksum("/d0", &follow()).unwrap(), all);
     assert!(!filtered.contains("/d0/junk"));
     assert!(filtered.checksum("/d0/junk", &follow()).unwrap_err().is_not_found());
@@ -96,7 +96,7 @@ fn excludes_of_a_selector_ignore_what_they_exclude() {
     let options = ChecksumOptions { exclude: vec!["d0/abc".into()], follow_links: true, ..Default::default() };
     let (before, all) = (tree.checksum("/", &options).unwrap(), tree.checksum("/", &follow()).unwrap());
     file(tmp.path(), "d0/abc", "another");
-    let again = Tree::of_context(tree.root().unwrap().clone(), &Filter::default(), None).unwrap();
+    let again = Tree::of_context(tree.root().unwrap().clone(), &Filter::default(), Modes::AsTheyAre, None).unwrap();
     assert_eq!(again.checksum("/", &options).unwrap(), before);
     assert_ne!(again.checksum("/", &follow()).unwrap(), all);
     let required = ChecksumOptions { wildcard: true, required: vec!["/zzz".into()], ..Default::default() };
@@ -142,7 +142,10 @@ fn remembered_digests_are_used_until_the_file_changes() {
     let cache = Arc::new(Remember::default());
     let sum = || {
         let root = tree.root().unwrap().clone();
-        Tree::of_context(root, &Filter::default(), Some(cache.clone())).unwrap().checksum("/", &follow()).unwrap()
+        Tree::of_context(root, &Filter::default(), Modes::AsTheyAre, Some(cache.clone()))
+            .unwrap()
+            .checksum("/", &follow())
+            .unwrap()
     };
     assert_eq!(sum().to_string(), CONTEXT);
     assert_eq!(sum().to_string(), CONTEXT);
@@ -158,7 +161,7 @@ fn many_files_hash_to_what_each_of_them_does() {
         file(tmp.path(), &format!("d{}/e{}/f{at}", at % 20, at % 3), &"x".repeat(at));
     }
     link(tmp.path(), "d1", "alias");
-    let open = || Tree::of_context(root.clone(), &Filter::default(), None).unwrap();
+    let open = || Tree::of_context(root.clone(), &Filter::default(), Modes::AsTheyAre, None).unwrap();
     let at_once = open().checksum("/", &follow()).unwrap();
     let (one_by_one, wild) = (open(), ChecksumOptions { wildcard: true, ..ChecksumOptions::default() });
     for entry in one_by_one.entries().unwrap() {
@@ -168,6 +171,6 @@ fn many_files_hash_to_what_each_of_them_does() {
     assert_eq!(one_by_one.checksum("/", &follow()).unwrap(), at_once);
     assert_eq!(one_by_one.checksum("/", &wild).unwrap(), open().checksum("/", &wild).unwrap());
     let few = Filter { exclude: vec!["d*".into(), "!d3/e0".into()], ..Filter::default() };
-    let few = Tree::of_context(root, &few, None).unwrap().entries().unwrap();
+    let few = Tree::of_context(root, &few, Modes::AsTheyAre, None).unwrap().entries().unwrap();
     assert_eq!(few.len(), 1 + 1 + 5 + 1, "alias, d3, e0 and what is in it: {few:?}");
 }

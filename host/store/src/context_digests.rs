@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use rhost_llb::Digest;
-use rhost_rootfs::{DigestCache, FileIdentity};
+use rhost_rootfs::{DigestCache, FileIdentity, Modes};
 
 use crate::Store;
 
@@ -55,11 +55,16 @@ pub struct ContextDigests {
 }
 
 impl Store {
-    /// Digests of the files of one context directory, remembered between builds. `context` is its absolute path.
-    pub fn context_digests(&self, context: &str) -> ContextDigests {
+    /// Digests of the files of one context directory under `modes`, remembered between builds. `context` is its absolute path.
+    pub fn context_digests(&self, context: &str, modes: Modes) -> ContextDigests {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
         let began = (now.tv_sec as i64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as i64);
-        let place = self.root().join("contexts-v1").join(Digest::of(context).hex());
+        let name = match modes {
+            Modes::AsTheyAre => Digest::of(context),
+            // No path has a NUL in it.
+            Modes::Normalized => Digest::of(format!("normalized\0{context}")),
+        };
+        let place = self.root().join("contexts-v1").join(name.hex());
         let device = rustix::fs::stat(context).map_or(0, |stat| stat.st_dev);
         let local = rustix::fs::statfs(context).is_ok_and(|found| LOCAL.contains(&(found.f_type as u64)));
         let settled = if local { SETTLED_LOCAL } else { SETTLED };
@@ -193,7 +198,9 @@ mod tests {
         let (state, context) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let overlay = rhost_rootfs::OverlayXattrs::Trusted;
         let store = Store::open(state.path(), StoreOptions { durability: Durability::Fast, overlay }).unwrap();
-        let open = || store.context_digests(context.path().to_str().unwrap());
+        let modes = Modes::AsTheyAre;
+        let open = || store.context_digests(context.path().to_str().unwrap(), modes);
+        let normalized = || store.context_digests(context.path().to_str().unwrap(), Modes::Normalized);
         fs::write(context.path().join("a"), "a").unwrap();
         // What a file of an hour ago looks like: nobody can set a change time.
         let old = FileIdentity {
@@ -210,6 +217,7 @@ mod tests {
         drop(digests);
         let mut digests = open();
         assert_eq!((digests.get(&old), digests.get(&fresh)), (Some(one), None));
+        assert_eq!(normalized().get(&old), None, "another mode is another digest");
         assert_eq!(digests.get(&FileIdentity { size: 2, ..old }), None);
         // A newer digest of the same file takes its place, and others stay.
         let (other, again) = (FileIdentity { ino: old.ino + 2, ..old }, FileIdentity { size: 2, ..old });

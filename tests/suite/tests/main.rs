@@ -7,6 +7,7 @@ mod damage;
 mod disk;
 mod dockerfile;
 mod docs;
+mod explain;
 mod graph;
 mod images;
 mod mistakes;

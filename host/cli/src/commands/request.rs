@@ -114,6 +114,7 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
             (false, true) => NoCache::Off,
         },
         pull: flags.pull,
+        normalize_modes: flags.normalize_modes,
         network: (flags.network != "default").then_some(flags.network),
         add_hosts,
         options,

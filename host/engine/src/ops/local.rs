@@ -65,10 +65,11 @@ impl Op<Value> for LocalStep {
     async fn run(&self, _: &[Value]) -> Result<Vec<Value>, OpError> {
         let filter = self.filter().map_err(OpError::new)?;
         let directory = self.shared.locals[&self.name].clone();
-        let store = self.shared.store.clone();
+        let (store, modes) = (self.shared.store.clone(), self.shared.modes);
         let tree = blocking(move || {
-            let digests = store.context_digests(&directory.display().to_string());
-            Ok(Tree::of_context(Root::open(&directory)?, &filter, Some(Arc::new(digests)))?)
+            // A digest covers the mode, so each way of taking modes remembers its own.
+            let digests = store.context_digests(&directory.display().to_string(), modes);
+            Ok(Tree::of_context(Root::open(&directory)?, &filter, modes, Some(Arc::new(digests)))?)
         });
         Ok(vec![Value::Context(Arc::new(tree.await.map_err(OpError::new)?))])
     }

@@ -52,6 +52,7 @@ fn room() -> Option<Room> {
         events: Events::none(),
         host: Platform::host(),
         lent: Arc::default(),
+        modes: rhost_rootfs::Modes::AsTheyAre,
         locals: BTreeMap::from([("ctx".into(), dir.path().join("ctx"))]),
         owners,
         vertices: Mutex::default(),
