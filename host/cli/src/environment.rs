@@ -4,7 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use rhost_engine::{
-    BuildError, CredentialSource, DockerConfig, Embedded, EngineOptions, HelperEnvironment, Kind, Proxies, Settings,
+    BuildError, CredentialSource, DockerConfig, Embedded, EngineOptions, GitOptions, HelperEnvironment, Kind, Proxies,
+    Settings,
 };
 use rhost_exec::UserNamespace;
 
@@ -84,6 +85,14 @@ fn proxies() -> Proxies {
     }
 }
 
+fn git() -> GitOptions {
+    let known_hosts = variable("HOME").map(|home| PathBuf::from(home).join(".ssh/known_hosts"));
+    GitOptions {
+        programs: variable("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
+        known_hosts: known_hosts.filter(|path| path.is_file()),
+    }
+}
+
 /// Everything that the engine is made with.
 ///
 /// # Errors
@@ -100,6 +109,7 @@ pub fn options(arguments: &Arguments, namespace: UserNamespace) -> Result<Engine
         settings: settings(arguments)?,
         credentials: credentials(),
         proxies: proxies(),
+        git: git(),
         stock_frontend: STOCK_FRONTEND,
         compiler: (program, vec![crate::COMPILE_GUEST.into()]),
         single_id: namespace == UserNamespace::SingleId,

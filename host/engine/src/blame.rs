@@ -108,6 +108,7 @@ pub(crate) fn solve(error: SolveError) -> BuildError {
         Some(OpFailure::Nested(inner)) => (**inner).clone(),
         Some(failure) if is_no_space(failure) => BuildError::new(Kind::Store, message).hint(MAKE_ROOM),
         Some(OpFailure::Registry(error)) => registry(error, message, Kind::Network),
+        Some(OpFailure::Git(error)) => BuildError::new(error.kind(), message),
         Some(OpFailure::Store(_) | OpFailure::Overlay(_)) => BuildError::new(Kind::Store, message),
         Some(OpFailure::Exit { code, .. }) => {
             let mut found = BuildError::new(Kind::Build, message);

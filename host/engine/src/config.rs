@@ -6,6 +6,7 @@ use rhost_registry::RegistryConfig;
 use serde::Deserialize;
 
 use crate::gc::GcSettings;
+use crate::git::GitSettings;
 
 /// The whole file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -23,6 +24,9 @@ pub struct Settings {
     /// `[gc]`: how much disk the store may take.
     #[serde(default)]
     pub gc: GcSettings,
+    /// `[git]`: how git sources are fetched.
+    #[serde(default)]
+    pub git: GitSettings,
 }
 
 /// `[build]`: what builds do unless their command line says otherwise.

@@ -21,6 +21,7 @@ use crate::error::{BuildError, Kind};
 use crate::event::{Event, Events};
 use crate::export::{Exported, Exporter};
 use crate::frontends::{FrontendSource, choose};
+use crate::git::{Git, GitOptions};
 use crate::images::Images;
 use crate::layers::Layers;
 use crate::once::Once;
@@ -40,6 +41,8 @@ pub struct EngineOptions {
     pub credentials: Arc<dyn CredentialSource>,
     /// Proxies of the environment.
     pub proxies: Proxies,
+    /// What git sources are fetched with.
+    pub git: GitOptions,
     /// The stock Dockerfile frontend.
     pub stock_frontend: Embedded,
     /// This program, to be run again as compiler of guests, and the arguments that make it so.
@@ -335,6 +338,7 @@ impl Engine {
             once: once.clone(),
             host: Platform::host(),
             emulation: self.emulation.clone(),
+            git: Git::new(self.options.git.clone(), self.options.proxies.clone(), &self.settings().git),
             locals,
             modes: self.modes(request),
             lent: request.lent.clone(),

@@ -151,6 +151,9 @@ pub enum OpFailure {
         /// Why.
         source: std::io::Error,
     },
+    /// A git source.
+    #[error(transparent)]
+    Git(#[from] crate::git::GitError),
     /// Programs of another platform, and nothing to run them with.
     #[error(transparent)]
     NoRunner(#[from] rhost_exec::NoRunner),
@@ -180,6 +183,7 @@ impl OpFailure {
                 vec![format!("start an agent (`eval $(ssh-agent)`, `ssh-add`), or lend a key: `--ssh {id}=KEYFILE`")]
             }
             Self::NoSource { hints, .. } => hints.clone(),
+            Self::Git(error) => error.hint().into_iter().collect(),
             Self::Exec(rhost_exec::ExecError::Start { program, code: 127, .. }) if program == "/bin/sh" => vec![
                 "RUN in shell form starts `/bin/sh -c`: an image without a shell, as scratch is, takes `RUN [\"/program\", \"argument\"]`, or another base"
                     .into(),

@@ -67,7 +67,8 @@ impl Session {
             let mut known = self.shared.vertices.lock().unwrap_or_else(PoisonError::into_inner);
             for vertex in graph.vertices() {
                 let info = VertexInfo {
-                    name: vertex.name.as_str().into(),
+                    // A source's URL may hold a password.
+                    name: rhost_registry::redact(&vertex.name).into(),
                     inputs: vertex.inputs.iter().map(|input| input.vertex).collect(),
                 };
                 known.insert(vertex.digest, info);

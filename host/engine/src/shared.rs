@@ -10,6 +10,7 @@ use rhost_store::{SnapshotId, Store};
 
 use crate::emulation::Emulation;
 use crate::event::{Event, Events};
+use crate::git::Git;
 use crate::images::Images;
 use crate::layers::Layers;
 use crate::lent::Lent;
@@ -42,6 +43,8 @@ pub struct Shared {
     pub host: Platform,
     /// How other platforms' programs run.
     pub emulation: Arc<Emulation>,
+    /// Git repositories as sources.
+    pub git: Git,
     /// Local directories by name.
     pub locals: BTreeMap<String, PathBuf>,
     /// Which modes their files have.

@@ -17,7 +17,7 @@ use crate::step::{Network, Security, Step};
 use crate::stubs::{self, Stub};
 use crate::sys::{self, Forked};
 use crate::wire::{self, Progress, Report, line};
-use crate::{emulation, seccomp, trees, userns};
+use crate::{emulation, guard, seccomp, trees, userns};
 
 /// `argv[0]` of the supervisor.
 pub const INIT_NAME: &str = "rhost-exec-init";
@@ -27,10 +27,13 @@ pub const INIT_NAME: &str = "rhost-exec-init";
 pub fn init_main() {
     // Not std::env::args: this may run before the runtime has them.
     let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
-    let words: Vec<&[u8]> = line.strip_suffix(b"\0").unwrap_or(&line).split(|b| *b == 0).collect();
+    let words: Vec<&[u8]> = guard::words(&line);
     if words[0] == INIT_NAME.as_bytes() {
         supervise();
         sys::exit_now(0);
+    }
+    if words[0] == guard::GUARD_NAME.as_bytes() {
+        sys::exit_now(guard::guard_main(&words[1..]));
     }
     if words[0] == emulation::PROBE_NAME.as_bytes() {
         emulation::probe_main(&words[1..]);

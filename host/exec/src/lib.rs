@@ -10,6 +10,7 @@ mod container;
 mod devices;
 mod emulation;
 mod error;
+mod guard;
 mod init;
 mod launch;
 mod lend;
@@ -31,6 +32,7 @@ pub use emulation::{
     remove_from_host, runner, runs_here, try_emulator,
 };
 pub use error::ExecError;
+pub use guard::{HostCommand, HostExit, find_program};
 pub use init::{INIT_NAME, init_main};
 pub use lend::{Held, SecretBytes, Service};
 pub use run::{Exit, ExitStatus, OutputSink, OutputStream, run, run_until};

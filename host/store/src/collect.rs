@@ -154,7 +154,7 @@ impl<'a> Run<'a> {
                         blobs_of.entry(image).or_default().push(index);
                     }
                 }
-                Thing::Frontend(_) | Thing::CacheMount(_) => {}
+                Thing::Frontend(_) | Thing::CacheMount(_) | Thing::GitRepository(_) => {}
             }
         }
         let mut run = Self {
@@ -237,7 +237,7 @@ impl<'a> Run<'a> {
             match thing {
                 Thing::Snapshot { .. } => {}
                 Thing::Blob(digest) => self.gone.push(("blob".into(), digest.0.hex())),
-                Thing::Frontend(_) | Thing::CacheMount(_) => {}
+                Thing::Frontend(_) | Thing::CacheMount(_) | Thing::GitRepository(_) => {}
                 Thing::Image(name) => {
                     self.unnamed.remove(name.as_str());
                     for blob in self.blobs_of.remove(name.as_str()).unwrap_or_default() {
@@ -262,6 +262,7 @@ impl Store {
             Thing::Blob(digest) => self.collect_blob(digest),
             Thing::Image(name) => self.untag(name),
             Thing::CacheMount(name) => self.remove_cache_mount(name),
+            Thing::GitRepository(name) => self.remove_git_repository(name),
             Thing::Frontend(name) => {
                 let path = self.inner.root.join("guests-v1").join(name);
                 std::fs::remove_file(&path).map_err(|e| Error::io("remove", path, e))?;

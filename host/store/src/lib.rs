@@ -8,6 +8,7 @@
 //! ROOT/ingest-v1/             downloads and blobs being written
 //! ROOT/snapshots-v1/<id>/fs   one directory layer each; <id>/work beside it while it is written
 //! ROOT/cache-mounts-v1/       directories of cache mounts, by the hash of their id
+//! ROOT/git-v1/                repositories that git sources fetch into, by the hash of the remote
 //! ROOT/blocks-v1             where compressed blocks of layers lie in blobs
 //! ROOT/contexts-v1/           digests of context files
 //! ROOT/locks-v1/              flock files
@@ -26,6 +27,7 @@ mod db;
 mod error;
 mod filter;
 mod flat;
+mod git_repo;
 mod image;
 mod in_use;
 mod layers;
@@ -48,6 +50,7 @@ pub use collect::{PruneOptions, Pruned, SpaceLimits, human};
 pub use context_digests::ContextDigests;
 pub use error::{Error, Result};
 pub use filter::{Filter, FilterError};
+pub use git_repo::{GitRepository, GitRepositoryInfo};
 pub use image::{ImageName, ImageRecord};
 pub use layers::LayerWriter;
 pub use lock::{Lease, Lock};

@@ -25,7 +25,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn sweep(&self) -> Result<usize> {
-        let mut removed = self.sweep_layers()? + self.sweep_cache_mounts()?;
+        let mut removed = self.sweep_layers()? + self.sweep_cache_mounts()? + self.sweep_git()?;
         removed += self.sweep_ingest()?;
         for dir in [WORK_DIR, "locks-v1"] {
             // The lock on the records stays: whoever opens them does not look whether it has a name.

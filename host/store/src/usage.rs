@@ -31,6 +31,8 @@ pub enum RecordKind {
     Frontend,
     /// A cache mount.
     CacheMount,
+    /// A repository that git sources fetch into.
+    GitRepository,
 }
 
 impl std::fmt::Display for RecordKind {
@@ -41,6 +43,7 @@ impl std::fmt::Display for RecordKind {
             Self::Image => "image",
             Self::Frontend => "frontend",
             Self::CacheMount => "exec.cachemount",
+            Self::GitRepository => "source.git.checkout",
         })
     }
 }
@@ -277,6 +280,7 @@ pub(crate) enum Thing {
     Image(String),
     Frontend(String),
     CacheMount(String),
+    GitRepository(String),
 }
 
 impl Store {
@@ -320,6 +324,7 @@ impl Store {
         }
         self.frontends_in(&mut inventory)?;
         self.cache_mounts_in(&mut inventory)?;
+        self.git_repositories_in(&mut inventory)?;
         Ok(inventory)
     }
 
@@ -430,6 +435,26 @@ impl Store {
                 parents: Vec::new(),
             });
             inventory.things.push(Thing::CacheMount(mount.name));
+        }
+        Ok(())
+    }
+
+    fn git_repositories_in(&self, inventory: &mut Inventory) -> Result<()> {
+        for repository in self.git_repositories()? {
+            let remote = repository.remote.unwrap_or_else(|| "an unknown remote".into());
+            inventory.records.push(UsageRecord {
+                id: repository.name.clone(),
+                kind: RecordKind::GitRepository,
+                size: disk_size(&repository.dir),
+                shared: false,
+                in_use: repository.in_use,
+                created: repository.created,
+                last_used: repository.last_used.max(repository.created),
+                uses: repository.uses,
+                description: format!("git repository of {remote}"),
+                parents: Vec::new(),
+            });
+            inventory.things.push(Thing::GitRepository(repository.name));
         }
         Ok(())
     }

@@ -95,6 +95,14 @@ impl SshAgent {
         }
     }
 
+    /// Answers one connection to its end.
+    pub async fn answer(&self, stream: UnixStream) {
+        match self {
+            Self::Socket(path) => relay(stream, path.clone()).await,
+            Self::Keys(keys) => serve(stream, keys.clone()).await,
+        }
+    }
+
     /// Answers connections of a step.
     pub fn service(&self) -> Service {
         match self {

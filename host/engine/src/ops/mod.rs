@@ -3,6 +3,7 @@ mod build;
 mod diff;
 mod exec;
 mod file;
+mod git;
 mod image;
 mod local;
 mod merge;
@@ -58,6 +59,7 @@ fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>, nest: &Nest) -> Result
             Some((SourceScheme::Local, name)) => {
                 Arc::new(local::LocalStep::new(shared, inner.clone(), name).map_err(refuse)?)
             }
+            Some((SourceScheme::Git, _)) => Arc::new(git::GitStep::new(shared, inner).map_err(refuse)?),
             _ => return Err(refuse(OpFailure::NotYet(format!("the source `{}`", source.identifier)))),
         },
         OpKind::Build(op) => Arc::new(build::BuildStep::new(shared, inner.clone(), op, nest.clone()).map_err(refuse)?),

@@ -8,13 +8,14 @@ use rhost_llb::{
     FileChain, FileOp, FileStep, Graph as LlbGraph, GraphBuilder, Input, Limits, Op, OpKind, Platform, SourceOp,
     SourceScheme, State, VertexOptions,
 };
-use rhost_registry::{Client, ClientOptions, NoCredentials, RegistryConfig};
+use rhost_registry::{Client, ClientOptions, NoCredentials, Proxies, RegistryConfig};
 use rhost_rootfs::{OverlayXattrs, OwnerPolicy, Tree};
 use rhost_solver::{Edge, Graph, MemoryCache, Solver};
 use rhost_store::{Durability, Store, StoreOptions};
 
 use crate::emulation::Emulation;
 use crate::event::Events;
+use crate::git::{Git, GitOptions, GitSettings};
 use crate::images::Images;
 use crate::layers::Layers;
 use crate::once::Once;
@@ -47,6 +48,7 @@ fn room() -> Option<Room> {
         layers: Arc::new(Layers::new(store.clone(), owners, Events::none(), once.clone())),
         once,
         emulation: Arc::new(Emulation::new(Vec::new())),
+        git: Git::new(GitOptions::default(), Proxies::default(), &GitSettings::default()),
         images: Images::new(store.clone(), client, BTreeMap::new()),
         store,
         events: Events::none(),
