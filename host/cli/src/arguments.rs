@@ -111,6 +111,12 @@ pub enum Command {
     /// have a name stay (`rhost rmi` removes names), and so does what a running build needs.
     #[command(after_long_help = manual::PRUNE)]
     Prune(PruneArguments),
+    /// Cache mounts (`RUN --mount=type=cache`): list them, take them to other machines.
+    Cache {
+        /// What to do.
+        #[command(subcommand)]
+        command: CacheCommand,
+    },
     /// Look at frontends, and ship them to registries.
     Frontend {
         /// What to do.
@@ -129,6 +135,76 @@ pub enum Command {
         #[command(subcommand)]
         command: DebugCommand,
     },
+}
+
+/// `rhost cache`.
+#[derive(Debug, Subcommand)]
+pub enum CacheCommand {
+    /// List cache mounts, by the ids that build files give them.
+    ///
+    /// A mount without `id=` has its target as id. FROM tells apart mounts of one id that began with different content (`from=`). Of several
+    /// instances of one mount (`sharing=private`) the one used last comes first. `rhost prune --filter id==NAME` removes one; `--json` has NAMEs.
+    Ls {
+        /// One JSON object a line.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Write cache mounts to a registry, a directory or a tar.
+    ///
+    /// A registry and a directory are sent only what they lack. Equal mounts give equal bytes. Steps that have a mount for themselves (`sharing=locked` and
+    /// `private`) are waited for, and wait. Prints the export's name or digest.
+    #[command(after_long_help = manual::CACHE_EXPORT)]
+    Export(CacheExportArguments),
+    /// Bring cache mounts from a registry, a directory or a tar into the store.
+    ///
+    /// Only what the store's mounts of these ids lack is fetched. All mounts change when everything is there and checked, or none. Prints their ids.
+    #[command(after_long_help = manual::CACHE_IMPORT)]
+    Import(CacheImportArguments),
+}
+
+/// `rhost cache export`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("which").args(["mount", "all"]).required(true)))]
+pub struct CacheExportArguments {
+    /// Mount to export, by its id or, where it has none, its target; repeat it for several.
+    #[arg(long, value_name = "ID")]
+    pub mount: Vec<String>,
+    /// Every cache mount.
+    #[arg(long)]
+    pub all: bool,
+    /// Where to: `type=dir|oci|tar,dest=PATH` or `type=registry,ref=REF`; a bare PATH is `type=dir` (`type=tar` where it ends so), a bare
+    /// HOST/REPOSITORY:TAG a registry, `-` a tar on stdout.
+    #[arg(short, long, value_name = "SPEC")]
+    pub output: String,
+    /// How to show progress (on stderr).
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env_values = true)]
+    pub progress: Progress,
+}
+
+/// `rhost cache import`.
+#[derive(Debug, Args)]
+pub struct CacheImportArguments {
+    /// Where from, written as for `rhost cache export -o`; `-` is a tar on stdin.
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// Mount to import; repeat it for several [default: all].
+    #[arg(long, value_name = "ID")]
+    pub mount: Vec<String>,
+    /// What becomes of what the store's mounts hold now.
+    #[arg(long, value_enum, default_value = "replace")]
+    pub mode: ImportModeArgument,
+    /// How to show progress (on stderr).
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env_values = true)]
+    pub progress: Progress,
+}
+
+/// `--mode` of `rhost cache import`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ImportModeArgument {
+    /// It goes: mounts are what was exported.
+    Replace,
+    /// It stays beside what was exported, which goes before where both have a path.
+    Merge,
 }
 
 /// `rhost frontend`.

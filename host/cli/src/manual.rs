@@ -53,6 +53,22 @@ Examples:
   rhost prune --dry-run
   rhost prune --keep-duration 7d --max-used-space 20GB";
 
+/// Of `rhost cache export`.
+pub const CACHE_EXPORT: &str = "\
+Examples:
+  rhost cache export --mount npm -o registry.example/team/cache:main    only what changed is sent
+  rhost cache export --all -o .cache                                    a directory that a CI service keeps
+  rhost cache export --mount npm --mount /root/.cargo -o type=tar,dest=cache.tar
+  rhost cache export --all -o type=oci,dest=layout,name=main            one image among others of an OCI layout";
+
+/// Of `rhost cache import`.
+pub const CACHE_IMPORT: &str = "\
+Examples:
+  rhost cache import registry.example/team/cache:main
+  rhost cache import --mount npm .cache
+  rhost cache import --mode merge type=tar,dest=cache.tar
+  ssh host rhost cache export --all -o - | rhost cache import -";
+
 /// Of `rhost frontend push`.
 pub const FRONTEND_PUSH: &str = "\
 Examples:

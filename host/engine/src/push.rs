@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// A client that takes `registry` as it is.
-    fn insecure(&self, registry: &str) -> Result<Client, BuildError> {
+    pub(crate) fn insecure(&self, registry: &str) -> Result<Client, BuildError> {
         let mut config = self.options.settings.registry.clone();
         let host: &mut HostConfig = config.hosts.entry(registry.to_owned()).or_default();
         host.insecure = Some(true);

@@ -19,7 +19,7 @@ use crate::json;
 use crate::manifest::{Descriptor, ImageIndex, media_type};
 
 /// What `oci-layout` holds (OCI image-spec, image-layout.md).
-const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const LAYOUT: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
 /// Writes `image` as an OCI layout in a tar. `index.json` names it once for each of `names`.
 pub fn write_oci_tar(
@@ -166,7 +166,7 @@ fn write_tar(
     out.write_all(&[0; 1024]).map_err(ExportError::Output)
 }
 
-fn entry(out: &mut dyn Write, name: &str, mode: u32, size: u64) -> Result<(), ExportError> {
+pub(crate) fn entry(out: &mut dyn Write, name: &str, mode: u32, size: u64) -> Result<(), ExportError> {
     let mut header = tar::Header::new_ustar();
     header.set_path(name).map_err(ExportError::Output)?;
     header.set_entry_type(if name.ends_with('/') { tar::EntryType::Directory } else { tar::EntryType::Regular });
@@ -180,7 +180,7 @@ fn entry(out: &mut dyn Write, name: &str, mode: u32, size: u64) -> Result<(), Ex
     out.write_all(header.as_bytes()).map_err(ExportError::Output)
 }
 
-fn pad(out: &mut dyn Write, size: u64) -> Result<(), ExportError> {
+pub(crate) fn pad(out: &mut dyn Write, size: u64) -> Result<(), ExportError> {
     let rest = (512 - size % 512) % 512;
     out.write_all(&[0; 512][..rest as usize]).map_err(ExportError::Output)
 }

@@ -7,12 +7,13 @@
 //! A build's end, in order: [`Compressor::pack`] turns tar streams and existing blobs into [`LayerBlob`]s,
 //! [`assemble`] adds configs, manifests and the index, then [`write_oci_tar`], [`write_oci_dir`], [`write_docker_tar`]
 //! write archives; [`export_local`] and [`export_tar`] write plain files. [`Output::parse`] reads `-o`, [`metadata_json`] and
-//! [`image_id`] answer for `--metadata-file` and `--iidfile`.
+//! [`image_id`] answer for `--metadata-file` and `--iidfile`. [`cache`] is how cache mounts travel.
 mod annotations;
 mod archive;
 mod assemble;
 mod blobs;
 mod blocks;
+pub mod cache;
 mod compression;
 mod cut;
 mod destination;

@@ -112,6 +112,11 @@ impl<R: Read> TarReader<R> {
         }
     }
 
+    /// Where in the archive the content of the current entry begins, before any of it was read.
+    pub(crate) fn offset(&self) -> u64 {
+        self.total - (self.end - self.start) as u64
+    }
+
     /// The next entry; content of the one before that was not read is skipped. `None` at the end of the archive.
     pub(crate) fn next(&mut self) -> Result<Option<TarEntry>> {
         let mut skip = self.content + self.padding;

@@ -24,9 +24,9 @@ use crate::{Error, Result};
 
 const FACTS: &str = "cache-mount";
 /// Being filled: not an instance yet.
-const NEW: &str = "new-";
+pub(crate) const NEW: &str = "new-";
 /// Forgotten while somebody had it: not an instance any more.
-const OLD: &str = "old-";
+pub(crate) const OLD: &str = "old-";
 
 /// Which cache mount. Equal keys share instances.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,7 +42,7 @@ impl CacheMountKey {
         Digest::of(format!("cache mount {id}")).hex()[..32].to_owned()
     }
 
-    fn prefix(&self) -> String {
+    pub(crate) fn prefix(&self) -> String {
         let base = self.base.map_or_else(|| "empty".to_owned(), |base| base.hex()[..32].to_owned());
         format!("{}-{base}-", Self::id_hash(&self.id))
     }
@@ -68,7 +68,16 @@ pub enum CacheMountClaim {
     Busy {
         /// The process that has it, if it said so.
         holder: Option<u32>,
+        /// It is being replaced by what is imported; whatever the sharing, that is waited for.
+        importing: bool,
     },
+}
+
+/// Who has an instance, by its own word.
+#[derive(Clone, Copy)]
+pub(crate) struct Holder {
+    pub(crate) process: u32,
+    importing: bool,
 }
 
 /// An instance that is in use. Released when dropped.
@@ -86,8 +95,8 @@ pub struct CacheMountInfo {
     pub name: String,
     /// Its id for people; `None` when the records were lost.
     pub id: Option<String>,
-    /// Whether it began with a content.
-    pub has_base: bool,
+    /// What it began with, as its name tells it: 32 hex digits; `None` began empty.
+    pub base: Option<String>,
     /// Its directory.
     pub dir: PathBuf,
     /// Whether somebody has it now.
@@ -100,11 +109,18 @@ pub struct CacheMountInfo {
     pub uses: u64,
 }
 
+impl CacheMountInfo {
+    /// Bytes of the disk that it takes; what cannot be read counts nothing.
+    pub fn size(&self) -> u64 {
+        crate::usage::disk_size(&self.dir)
+    }
+}
+
 /// What a claim comes to.
 enum Choice {
     This(String, File),
     New,
-    Busy(Option<u32>),
+    Busy(Option<Holder>),
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -116,6 +132,23 @@ struct Facts {
 }
 
 impl CacheMount {
+    pub(crate) fn held(store: &Store, name: String, lock: File) -> Self {
+        Self { store: store.clone(), name, lock }
+    }
+
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    pub(crate) fn lock_file(&mut self) -> &mut File {
+        &mut self.lock
+    }
+
+    /// Names it in the store.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The directory that holds it: to be mounted by descriptor, below it nothing is to be trusted.
     pub fn dir(&self) -> PathBuf {
         self.store.cache_mount_bucket().join(&self.name).join("fs")
@@ -141,7 +174,7 @@ impl Drop for CacheMount {
     }
 }
 
-fn lock_name(instance: &str) -> String {
+pub(crate) fn lock_name(instance: &str) -> String {
     format!("cache-mount {instance}")
 }
 
@@ -165,7 +198,10 @@ impl Store {
         let _choosing = self.lock(&format!("cache-mounts {prefix}"))?;
         let (name, lock) = match self.choose_cache_mount(&prefix, sharing)? {
             Choice::This(name, lock) => (name, lock),
-            Choice::Busy(holder) => return Ok(CacheMountClaim::Busy { holder }),
+            Choice::Busy(holder) => {
+                let importing = holder.is_some_and(|holder| holder.importing);
+                return Ok(CacheMountClaim::Busy { holder: holder.map(|holder| holder.process), importing });
+            }
             Choice::New => {
                 let made = self.make_cache_mount(&prefix, fill)?;
                 match sharing {
@@ -175,7 +211,7 @@ impl Store {
             }
         };
         let mut mount = CacheMount { store: self.clone(), name, lock };
-        write_holder(&mut mount.lock);
+        write_holder(&mut mount.lock, "");
         self.note_cache_mount(&mount.name, &key.id);
         Ok(CacheMountClaim::Held(mount))
     }
@@ -211,6 +247,8 @@ impl Store {
             }
             (Some((name, lock)), _) => Ok(Choice::This(name, lock)),
             (None, CacheMountSharing::Locked) if busy => Ok(Choice::Busy(holder)),
+            // Rather than begin cold beside what is about to be warm.
+            (None, _) if holder.is_some_and(|holder| holder.importing) => Ok(Choice::Busy(holder)),
             (None, _) => Ok(Choice::New),
         }
     }
@@ -222,10 +260,11 @@ impl Store {
         Ok((name, lock))
     }
 
-    fn cache_mount_holder(&self, name: &str) -> Option<u32> {
+    pub(crate) fn cache_mount_holder(&self, name: &str) -> Option<Holder> {
         let mut text = String::new();
-        self.lock_text(&lock_name(name))?.take(16).read_to_string(&mut text).ok()?;
-        text.trim().parse().ok()
+        self.lock_text(&lock_name(name))?.take(32).read_to_string(&mut text).ok()?;
+        let (process, rest) = text.split_once(' ').unwrap_or((&text, ""));
+        Some(Holder { process: process.trim().parse().ok()?, importing: rest == "import" })
     }
 
     fn make_cache_mount<E: From<Error>>(
@@ -250,7 +289,7 @@ impl Store {
     }
 
     /// Names of the instances that begin with `prefix`, oldest first.
-    fn cache_mount_names(&self, prefix: &str) -> Result<Vec<String>> {
+    pub(crate) fn cache_mount_names(&self, prefix: &str) -> Result<Vec<String>> {
         let bucket = self.cache_mount_bucket();
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&bucket).map_err(|e| Error::io("list", &bucket, e))? {
@@ -274,7 +313,7 @@ impl Store {
             let facts = self.cache_mount_facts(&name);
             let free = self.flock(&lock_name(&name), FlockOperation::NonBlockingLockExclusive)?.is_some();
             found.push(CacheMountInfo {
-                has_base: !name.contains("-empty-"),
+                base: name.split('-').nth(1).filter(|base| *base != "empty").map(str::to_owned),
                 dir: self.cache_mount_bucket().join(&name).join("fs"),
                 in_use: !free,
                 id: facts.as_ref().map(|facts| facts.id.clone()),
@@ -315,7 +354,7 @@ impl Store {
         Ok(true)
     }
 
-    fn set_aside_cache_mount(&self, name: &str) -> Result<()> {
+    pub(crate) fn set_aside_cache_mount(&self, name: &str) -> Result<()> {
         let (from, to) = (self.cache_mount_bucket().join(name), self.cache_mount_bucket().join(format!("{OLD}{name}")));
         match std::fs::rename(&from, &to) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -347,7 +386,7 @@ impl Store {
     }
 
     /// The caller has the instance's lock.
-    fn remove_in_cache_mounts(&self, entry: &str) -> Result<()> {
+    pub(crate) fn remove_in_cache_mounts(&self, entry: &str) -> Result<()> {
         let root = rhost_rootfs::Root::open(self.cache_mount_bucket())?;
         rhost_rootfs::rm(&root, entry, rhost_rootfs::Rm { allow_not_found: true, wildcard: false })?;
         let name = entry.strip_prefix(NEW).or_else(|| entry.strip_prefix(OLD)).unwrap_or(entry);
@@ -364,7 +403,7 @@ impl Store {
     }
 
     /// Best effort: the records only tell about it.
-    fn note_cache_mount(&self, name: &str, id: &str) {
+    pub(crate) fn note_cache_mount(&self, name: &str, id: &str) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime).tv_sec as i64;
         let mut facts = self.cache_mount_facts(name).unwrap_or_default();
         if facts.created == 0 {
@@ -380,11 +419,11 @@ impl Store {
     }
 }
 
-/// The text of a held lock is its holder's process id, for those who wait.
-fn write_holder(lock: &mut File) {
+/// The text of a held lock is its holder's process id, and what else is to be known of it, for those who wait.
+pub(crate) fn write_holder(lock: &mut File, what: &str) {
     // Only ever told to people; of several who share the last one stands there.
     let _ = lock.set_len(0).and_then(|()| lock.seek(SeekFrom::Start(0)));
-    let _ = write!(lock, "{}", std::process::id());
+    let _ = write!(lock, "{}{what}", std::process::id());
 }
 
 pub(crate) fn cache_mounts_dir(overlay: OverlayXattrs) -> &'static str {

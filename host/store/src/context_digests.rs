@@ -47,36 +47,53 @@ pub struct ContextDigests {
     fresh: Mutex<Vec<Record>>,
     /// Questions that were answered.
     hits: AtomicUsize,
+    settled: Settled,
+}
+
+/// Tells which files have rested so long that a change after they were read would show in their times.
+#[derive(Debug, Clone, Copy)]
+pub struct Settled {
     /// When it was made, before any file was read, in nanoseconds.
     began: i64,
-    /// The device that `settled` is about; files on others are waited for longer.
+    /// The device that `rest` is about; files on others are waited for longer.
     device: u64,
-    settled: i64,
+    rest: i64,
+}
+
+impl Settled {
+    /// As of now, for files below `directory`.
+    pub fn now(directory: &Path) -> Self {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+        let began = (now.tv_sec as i64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as i64);
+        let device = rustix::fs::stat(directory).map_or(0, |stat| stat.st_dev);
+        let local = rustix::fs::statfs(directory).is_ok_and(|found| LOCAL.contains(&(found.f_type as u64)));
+        Self { began, device, rest: if local { SETTLED_LOCAL } else { SETTLED } }
+    }
+
+    /// How long a file on the same file system must rest.
+    pub fn rest(&self) -> std::time::Duration {
+        std::time::Duration::from_nanos(self.rest.unsigned_abs())
+    }
+
+    /// Whether a change after it was read would show.
+    pub fn is_settled(&self, file: &FileIdentity) -> bool {
+        let changed = file.ctime.max(file.mtime);
+        let coarse = file.dev != self.device || file.ctime % 1_000_000 == 0;
+        self.began.saturating_sub(changed) >= if coarse { SETTLED } else { self.rest }
+    }
 }
 
 impl Store {
     /// Digests of the files of one context directory under `modes`, remembered between builds. `context` is its absolute path.
     pub fn context_digests(&self, context: &str, modes: Modes) -> ContextDigests {
-        let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        let began = (now.tv_sec as i64).saturating_mul(1_000_000_000).saturating_add(now.tv_nsec as i64);
         let name = match modes {
             Modes::AsTheyAre => Digest::of(context),
             // No path has a NUL in it.
             Modes::Normalized => Digest::of(format!("normalized\0{context}")),
         };
         let place = self.root().join("contexts-v1").join(name.hex());
-        let device = rustix::fs::stat(context).map_or(0, |stat| stat.st_dev);
-        let local = rustix::fs::statfs(context).is_ok_and(|found| LOCAL.contains(&(found.f_type as u64)));
-        let settled = if local { SETTLED_LOCAL } else { SETTLED };
-        ContextDigests {
-            known: read(&place),
-            place,
-            fresh: Mutex::default(),
-            hits: AtomicUsize::new(0),
-            began,
-            device,
-            settled,
-        }
+        let settled = Settled::now(Path::new(context));
+        ContextDigests { known: read(&place), place, fresh: Mutex::default(), hits: AtomicUsize::new(0), settled }
     }
 }
 
@@ -99,13 +116,6 @@ impl ContextDigests {
         }
         self.known = all;
     }
-
-    /// Whether a change after it was read would show.
-    fn is_settled(&self, file: &FileIdentity) -> bool {
-        let changed = file.ctime.max(file.mtime);
-        let coarse = file.dev != self.device || file.ctime % 1_000_000 == 0;
-        self.began.saturating_sub(changed) >= if coarse { SETTLED } else { self.settled }
-    }
 }
 
 impl Drop for ContextDigests {
@@ -124,7 +134,7 @@ impl DigestCache for ContextDigests {
     }
 
     fn put(&self, file: &FileIdentity, digest: Digest) {
-        if self.is_settled(file) {
+        if self.settled.is_settled(file) {
             self.fresh.lock().unwrap_or_else(PoisonError::into_inner).push(Record { file: *file, digest });
         }
     }

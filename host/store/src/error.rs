@@ -81,6 +81,12 @@ pub enum Error {
     /// Text in a place that wants a digest.
     #[error(transparent)]
     Digest(#[from] DigestError),
+    /// A part of a cache mount's name that is none.
+    #[error("`{name}` is no base of a cache mount: wanted 32 hex digits")]
+    BadName {
+        /// As it was given.
+        name: String,
+    },
     /// A file operation below a root failed.
     #[error(transparent)]
     Rootfs(#[from] rhost_rootfs::Error),

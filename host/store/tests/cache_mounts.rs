@@ -3,7 +3,9 @@ use std::fs;
 use std::path::Path;
 
 use rhost_llb::Digest;
-use rhost_store::{CacheMount, CacheMountClaim, CacheMountKey, CacheMountSharing as Sharing, Error, Store};
+use rhost_store::{
+    CacheMount, CacheMountClaim, CacheMountKey, CacheMountReading, CacheMountSharing as Sharing, Error, Store,
+};
 
 use crate::support::open;
 
@@ -14,8 +16,8 @@ fn key(id: &str) -> CacheMountKey {
 fn claim(store: &Store, key: &CacheMountKey, sharing: Sharing) -> Option<CacheMount> {
     match store.claim_cache_mount::<Error>(key, sharing, |_| Ok(())).expect("claimed") {
         CacheMountClaim::Held(mount) => Some(mount),
-        CacheMountClaim::Busy { holder } => {
-            assert_eq!(holder, Some(std::process::id()));
+        CacheMountClaim::Busy { holder, importing } => {
+            assert_eq!((holder, importing), (Some(std::process::id()), false));
             None
         }
     }
@@ -44,9 +46,9 @@ fn content_is_found_again_by_its_id() {
     assert!(mount.dir().join("seed").exists() && !mount.dir().join("f").exists());
     let info = store.cache_mounts().expect("listed");
     assert_eq!(info.len(), 3);
-    let apt = info.iter().find(|info| info.id.as_deref() == Some("apt") && !info.has_base).expect("known");
+    let apt = info.iter().find(|info| info.id.as_deref() == Some("apt") && info.base.is_none()).expect("known");
     assert_eq!((apt.uses, apt.in_use), (4, false));
-    assert!(info.iter().any(|info| info.has_base && info.in_use));
+    assert!(info.iter().any(|info| info.base.is_some() && info.in_use));
 }
 
 #[test]
@@ -155,4 +157,92 @@ fn lost_records_lose_no_cache_mount() {
     let store = open(dir.path());
     assert_eq!(store.cache_mounts().expect("listed")[0].id, None);
     assert!(held(&store, "r", Sharing::Shared).dir().join("kept").exists());
+}
+
+#[test]
+fn readers_share_and_wait_for_who_has_it_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    let user = held(&store, "e", Sharing::Shared);
+    let name = user.name().to_owned();
+    let read = || store.read_cache_mount(&name).expect("asked");
+    let CacheMountReading::Held(reader) = read() else { panic!("shared") };
+    assert!(!store.remove_cache_mount(&name).expect("asked"));
+    assert!(claim(&store, &key("e"), Sharing::Locked).is_none());
+    drop((user, reader));
+    let alone = held(&store, "e", Sharing::Locked);
+    assert!(matches!(read(), CacheMountReading::Busy { holder: Some(id) } if id == std::process::id()));
+    drop(alone);
+    assert!(store.remove_cache_mount(&name).expect("removed"));
+    assert!(matches!(read(), CacheMountReading::Gone));
+    assert!(matches!(store.read_cache_mount("../x").expect("asked"), CacheMountReading::Gone));
+}
+
+#[test]
+fn a_successor_takes_the_place_or_leaves_it_as_it_was() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    let bucket = dir.path().join("cache-mounts-user-v1");
+    let names = || fs::read_dir(&bucket).expect("there").count();
+    fs::write(held(&store, "i", Sharing::Shared).dir().join("old"), "1").expect("written");
+    // Another instance, which is younger and stays the second choice.
+    let (first, second) = (held(&store, "i", Sharing::Locked), held(&store, "i", Sharing::Private));
+    let younger = second.name().to_owned();
+    drop((first, second));
+
+    let mut old = held(&store, "i", Sharing::Locked);
+    old.announce_import();
+    let other = held(&store, "i", Sharing::Private);
+    for sharing in [Sharing::Shared, Sharing::Private, Sharing::Locked] {
+        let claimed = store.claim_cache_mount::<Error>(&key("i"), sharing, |_| Ok(())).expect("asked");
+        assert!(matches!(claimed, CacheMountClaim::Busy { importing: true, .. }), "{sharing:?}: {claimed:?}");
+    }
+    drop(other);
+    let abandoned = old.successor().expect("begun");
+    fs::write(abandoned.dir().join("half"), "").expect("written");
+    assert_eq!((names(), store.cache_mounts().expect("listed").len()), (3, 2));
+    store.sweep().expect("swept");
+    assert!(abandoned.dir().join("half").exists(), "it is being made");
+    drop(abandoned);
+    assert_eq!(names(), 2);
+
+    let next = old.successor().expect("begun");
+    fs::write(next.dir().join("new"), "1").expect("written");
+    let new = next.publish(Some(old), "i").expect("published");
+    assert!(new.dir().join("new").exists() && new.notes().is_none());
+    new.set_notes(b"noted").expect("written");
+    assert_eq!(new.notes().as_deref(), Some(&b"noted"[..]));
+    assert_eq!(names(), 2, "the old one is gone");
+    drop(new);
+    let found = held(&store, "i", Sharing::Shared);
+    assert!(found.dir().join("new").exists() && !found.dir().join("old").exists() && found.name() != younger);
+    assert_eq!(store.cache_mounts().expect("listed").iter().filter(|info| info.id.as_deref() == Some("i")).count(), 2);
+}
+
+#[test]
+fn a_new_one_is_there_when_it_is_whole_and_is_the_first_choice() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    let new = store.new_cache_mount(&key("n")).expect("begun");
+    fs::write(new.dir().join("warm"), "").expect("written");
+    assert!(store.cache_mounts().expect("listed").is_empty());
+    // A build that did not wait.
+    let cold = held(&store, "n", Sharing::Shared).name().to_owned();
+    let name = new.publish(None, "n").expect("published").name().to_owned();
+    let found = held(&store, "n", Sharing::Locked);
+    assert!(found.name() == name && name != cold && found.dir().join("warm").exists());
+}
+
+#[test]
+fn keys_are_known_by_what_names_tell_of_them() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let store = open(dir.path());
+    let based = CacheMountKey { id: "k".into(), base: Some(Digest::of("base")) };
+    drop(claim(&store, &based, Sharing::Shared));
+    let info = store.cache_mounts().expect("listed").remove(0);
+    let again = CacheMountKey::from_name("k", info.base.as_deref()).expect("a key");
+    assert_eq!(claim(&store, &again, Sharing::Shared).expect("free").name(), info.name);
+    for wrong in ["", "../../x", "0123456789abcdef0123456789abcde", "0123456789ABCDEF0123456789ABCDEF"] {
+        assert!(CacheMountKey::from_name("k", Some(wrong)).is_err(), "{wrong}");
+    }
 }

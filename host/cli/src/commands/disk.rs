@@ -15,7 +15,7 @@ fn filters(texts: &[String]) -> Result<Vec<Filter>, BuildError> {
     texts.iter().map(read).collect()
 }
 
-fn time(seconds: i64) -> String {
+pub(super) fn time(seconds: i64) -> String {
     if seconds == 0 {
         return String::new();
     }

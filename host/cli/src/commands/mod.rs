@@ -1,5 +1,6 @@
 //! The commands: from typed flags to requests, from answers to exit codes.
 mod build;
+mod cache;
 mod call;
 mod debug;
 mod disk;
@@ -36,6 +37,7 @@ pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<u8, B
         Command::Pull(pull) => image::pull(&engine, &pull).await,
         Command::Push(push) => image::push(&engine, &push).await,
         Command::Du(du) => disk::usage(&engine, &du),
+        Command::Cache { command } => cache::run(&engine, &command).await,
         Command::Prune(prune) => disk::prune(&engine, &prune),
         Command::Frontend { command: FrontendCommand::Inspect(inspect) } => frontend::inspect(&engine, &inspect).await,
         Command::Frontend { command: FrontendCommand::Push(push) } => frontend::push(&engine, &push).await,

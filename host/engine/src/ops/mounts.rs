@@ -137,15 +137,18 @@ async fn claim_one(
                 }
                 return Ok(mount);
             }
-            CacheMountClaim::Busy { holder } => {
+            CacheMountClaim::Busy { holder, importing } => {
                 if waiting.is_none() {
                     let who = match holder {
                         Some(process) if process == std::process::id() => "another step of this build".to_owned(),
                         Some(process) => format!("process {process}"),
                         None => "another build".to_owned(),
                     };
-                    let what: Arc<str> =
-                        format!("waiting for cache mount `{}` (sharing=locked), which {who} has", key.id).into();
+                    let what: Arc<str> = if importing {
+                        format!("waiting for cache mount `{}`, which {who} imports", key.id).into()
+                    } else {
+                        format!("waiting for cache mount `{}` (sharing=locked), which {who} has", key.id).into()
+                    };
                     let at = Timestamp::now();
                     shared.events.send(Event::Waiting { vertex, what: what.clone(), at, over: false });
                     waiting = Some(what);
