@@ -164,7 +164,7 @@ fn is_at(file: &impl AsFd, path: &Path) -> bool {
 }
 
 /// Removes what killed exports left in `folder`: entries named as ours that nobody has locked. Whatever fails is left for another time.
-fn sweep(folder: &Path) {
+pub(crate) fn sweep(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let numbers = name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|rest| rest.split_once('-'));

@@ -129,6 +129,8 @@ impl CacheMount {
 impl CacheMountSuccessor {
     fn begin(store: &Store, prefix: &str) -> Result<Self> {
         let store = store.clone();
+        // So that it is noticed when this process is killed.
+        store.uses.begin()?;
         let name = format!("{prefix}{}", crate::lock::unique_name().trim_start_matches("tmp-"));
         let lock = store.flock(&lock_name(&name), FlockOperation::NonBlockingLockExclusive)?.ok_or(Error::Stopped)?;
         let successor = CacheMountSuccessor { store, name, lock: Some(lock) };

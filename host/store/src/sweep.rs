@@ -98,6 +98,7 @@ impl Store {
     /// # Errors
     /// The disk.
     pub fn build_files(&self) -> Result<BuildFiles> {
+        self.uses.begin()?;
         let name = crate::lock::unique_name();
         let lease = self.own_lease(&format!("{BUILD_FILES} {name}"))?;
         let path = self.root().join(BUILD_FILES).join(name);

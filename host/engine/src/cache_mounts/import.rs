@@ -9,7 +9,9 @@ use rhost_export::cache::{
 use rhost_llb::{BlobDigest, VertexDigest};
 use rhost_registry::{Descriptor, ManifestKind, fetch_small};
 use rhost_rootfs::{FileIdentity, OwnerPolicy, Root, scan};
-use rhost_store::{CacheMount, CacheMountClaim, CacheMountKey, CacheMountSharing, CacheMountSuccessor, Settled, human};
+use rhost_store::{
+    CacheMount, CacheMountClaim, CacheMountKey, CacheMountSharing, CacheMountSuccessor, Settled, Store, human,
+};
 
 use super::export::MountChoice;
 use super::look::{Looked, look};
@@ -79,10 +81,28 @@ impl Engine {
         mode: ImportMode,
         events: &Events,
     ) -> Result<Vec<ImportedMount>, BuildError> {
-        let source = Source::open(self, place).await?;
+        // What is made through this handle is known to be a dead process's when this one is killed.
+        let store = self.store.for_build();
+        let imported = self.import_in(&store, place, choice, mode, events).await;
+        drop(store);
+        if let Err(error) = self.store.recover() {
+            tracing::warn!(%error, "what a crash left is not cleared away");
+        }
+        imported
+    }
+
+    async fn import_in(
+        &self,
+        store: &Store,
+        place: &CachePlace,
+        choice: &MountChoice,
+        mode: ImportMode,
+        events: &Events,
+    ) -> Result<Vec<ImportedMount>, BuildError> {
+        let source = Source::open(self, store, place).await?;
         let name = format!("importing from {place}");
         let done = events.step(&name, |vertex| async move {
-            let import = Import { engine: self, source: &source, mode, events, vertex };
+            let import = Import { engine: self, store, source: &source, mode, events, vertex };
             let what = format!("importing from `{place}`");
             let imported = import.run(choice, &what).await?;
             for mount in &imported {
@@ -96,6 +116,7 @@ impl Engine {
 
 struct Import<'a> {
     engine: &'a Engine,
+    store: &'a Store,
     source: &'a Source,
     mode: ImportMode,
     events: &'a Events,
@@ -183,7 +204,7 @@ impl Import<'_> {
     /// Holds the instance that is to be replaced, alone; `None` where there is none.
     async fn claim(&self, key: &CacheMountKey, name: &str) -> Result<Option<CacheMount>, CacheFailure> {
         let ask = async || {
-            let (store, key) = (self.engine.store.clone(), key.clone());
+            let (store, key) = (self.store.clone(), key.clone());
             // None is made: what is killed now must not leave an empty one, of which a build would think that it had begun as it should.
             let none = |_: &std::path::Path| Err(CacheFailure::NoInstance);
             let claim = on_thread(move || store.claim_cache_mount(&key, CacheMountSharing::Locked, none));
@@ -208,7 +229,7 @@ impl Import<'_> {
         let key = CacheMountKey::from_name(&mount.config.id, mount.config.base.as_deref())?;
         let old = self.claim(&key, name).await?;
         let (packs, merge) = (mount.config.packs.clone(), self.mode == ImportMode::Merge);
-        let store = self.engine.store.clone();
+        let store = self.store.clone();
         let (old, plan, successor) = on_thread(move || {
             let (looked, successor) = match &old {
                 Some(old) => (look(old)?, old.successor()?),

@@ -13,7 +13,7 @@ use rhost_export::cache::CachePlace;
 use rhost_llb::{BlobDigest, Digest};
 use rhost_registry::{BlobSink, Descriptor, Error, ImageSource, OciLayout, RawManifest, Reference};
 use rhost_rootfs::tar_members;
-use rhost_store::BuildFiles;
+use rhost_store::{BuildFiles, Store};
 
 use super::{CacheFailure, on_thread};
 use crate::engine::Engine;
@@ -35,7 +35,7 @@ impl Source {
     ///
     /// # Errors
     /// It is not there, or no place for images.
-    pub async fn open(engine: &Engine, place: &CachePlace) -> Result<Self, BuildError> {
+    pub async fn open(engine: &Engine, store: &Store, place: &CachePlace) -> Result<Self, BuildError> {
         let failed = |error: CacheFailure| error.into_error(&format!("importing from `{place}`"));
         let (images, image, spooled): (Arc<dyn ImageSource>, _, _) = match place {
             CachePlace::Dir(path) => (layout(path).await?, named(None)?, None),
@@ -47,7 +47,7 @@ impl Source {
                 (Arc::new(tar.map_err(|error| not_a_tar(error, &shown))?), named(None)?, None)
             }
             CachePlace::Tar(Stream::Stdout) => {
-                let store = engine.store.clone();
+                let store = store.clone();
                 let tar = on_thread(move || {
                     let spooled = store.build_files()?;
                     let path = spooled.path().join("cache.tar");

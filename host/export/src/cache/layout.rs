@@ -14,6 +14,7 @@ use crate::blobs::{BlobSink, DirBlobs};
 use crate::destination::{check_directory, write_file};
 use crate::error::ExportError;
 use crate::manifest::media_type;
+use crate::partial::sweep;
 
 const REF_NAME: &str = "org.opencontainers.image.ref.name";
 /// The name of an export that was given none: what tools look for.
@@ -122,6 +123,7 @@ impl CacheDir {
             }
         }
         let blobs = DirBlobs::open(path).map_err(ExportError::path("creating", path))?;
+        sweep(&path.join("blobs/sha256"));
         Ok(Self { path: path.to_owned(), blobs, _lock: lock })
     }
 

@@ -8,7 +8,7 @@ use super::{Background, build, command, files_with, said, until};
 use crate::build::{as_plain_user, host, open_to_all, write};
 
 /// Where the store keeps cache mounts: a plain user's in another directory than root's.
-fn bucket(host: &TestHost) -> PathBuf {
+pub(super) fn bucket(host: &TestHost) -> PathBuf {
     host.root().join(if rhost_kit::is_root() { "cache-mounts-v1" } else { "cache-mounts-user-v1" })
 }
 

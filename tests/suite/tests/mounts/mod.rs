@@ -2,6 +2,7 @@
 mod cache;
 mod lent;
 mod permissions;
+mod travel;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
