@@ -132,6 +132,16 @@ impl Host for Guest {
         Ok(files)
     }
 
+    fn read_head(&self, graph: &Graph, root: Output, path: &str, length: u64) -> Result<Option<Vec<u8>>, HostError> {
+        let state = Lowering::new(&self.invocation, None).root(graph, root).map_err(host_error)?;
+        let tree = solve::start(&state).wait().map_err(host_error)?;
+        match tree.read_file(path, Some(rhost_sdk::types::ByteRange { offset: 0, length })) {
+            Ok(data) => Ok(Some(data)),
+            Err(Error::NotFound(_)) => Ok(None),
+            Err(error) => Err(host_error(error)),
+        }
+    }
+
     fn modified(&self, graph: &Graph, root: Output, file: Option<&str>) -> Result<Option<i64>, HostError> {
         let state = Lowering::new(&self.invocation, None).root(graph, root).map_err(host_error)?;
         let tree = solve::start(&state).wait().map_err(host_error)?;

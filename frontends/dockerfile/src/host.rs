@@ -24,6 +24,12 @@ pub trait Host {
     /// When the source itself cannot be had. A missing file is no error.
     fn read_files(&self, graph: &Graph, root: Output, paths: &[&str]) -> Result<Vec<Option<Vec<u8>>>, HostError>;
 
+    /// The first `length` bytes of a file of the result of `root`, which may be large; fewer if it is smaller, `None` if there is no such file.
+    ///
+    /// # Errors
+    /// As [`Host::read_files`].
+    fn read_head(&self, graph: &Graph, root: Output, path: &str, length: u64) -> Result<Option<Vec<u8>>, HostError>;
+
     /// When `file` of the result of `root` was last modified, in seconds since 1970; without a file, the newest entry at its top.
     /// `None` if there is no such file.
     ///

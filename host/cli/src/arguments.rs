@@ -303,7 +303,8 @@ pub enum Progress {
 /// What a build file is turned into a graph with; shared by `build` and `debug dump-llb`.
 #[derive(Debug, Args)]
 pub struct FrontendArguments {
-    /// Build file, relative to the working directory; `-` reads it from stdin [default: CONTEXT/Dockerfile].
+    /// Build file, relative to the working directory (of a context that is elsewhere: relative to the context, unless absolute); a URL, or `-` for
+    /// stdin [default: CONTEXT/Dockerfile].
     #[arg(short = 'f', long, value_name = "FILE", help_heading = WHAT)]
     pub file: Option<PathBuf>,
     /// Stage to build [default: the last].
@@ -318,7 +319,7 @@ pub struct FrontendArguments {
     /// Platform to build for, as in `linux/arm64`; several, by comma or repetition, make an index.
     #[arg(long, value_name = "PLATFORM", value_delimiter = ',', help_heading = WHAT)]
     pub platform: Vec<String>,
-    /// A further context by name: a directory, `docker-image://REF` or `oci-layout://DIR[:TAG|@DIGEST]`.
+    /// A further context by name: a directory, `docker-image://REF`, `oci-layout://DIR[:TAG|@DIGEST]`, or the URL of a git repository or a file.
     #[arg(long, value_name = "NAME=VALUE", help_heading = WHAT)]
     pub build_context: Vec<String>,
     /// Frontend to use in place of the one that `# syntax=` names: a component file (`./x.wasm`) or an image reference.
@@ -357,7 +358,8 @@ pub struct FrontendArguments {
 /// `rhost build`.
 #[derive(Debug, Args)]
 pub struct BuildArguments {
-    /// Directory that COPY and ADD read from.
+    /// What COPY and ADD read from: a directory, a git repository (`https://HOST/REPO.git#REF:DIR`), an archive or a build file at a URL, or `-`, an
+    /// archive or a build file on stdin.
     #[arg(value_name = "CONTEXT")]
     pub context: PathBuf,
     /// Name of the image, as in `app:1` or `registry.example/team/app:1`.
@@ -507,7 +509,8 @@ pub struct RmiArguments {
 /// `rhost debug dump-llb`.
 #[derive(Debug, Args)]
 pub struct DumpLlbArguments {
-    /// Directory that COPY and ADD read from.
+    /// What COPY and ADD read from: a directory, a git repository (`https://HOST/REPO.git#REF:DIR`), an archive or a build file at a URL, or `-`, an
+    /// archive or a build file on stdin.
     #[arg(value_name = "CONTEXT", default_value = ".")]
     pub context: PathBuf,
     #[command(flatten)]

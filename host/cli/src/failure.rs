@@ -1,5 +1,5 @@
 //! How errors look: what was wanted and found, the place in the build file with its lines, and the way out.
-use rhost_engine::{BuildError, Kind, Place};
+use rhost_engine::{BuildError, Kind, Place, redact};
 
 /// Somebody asked to stop.
 pub fn interrupted((name, number): (&str, u8)) -> BuildError {
@@ -28,7 +28,7 @@ fn snippet(place: &Place) -> String {
             continue;
         }
         let mark = if (first..=last).contains(&number) { ">>>" } else { "   " };
-        text.push_str(&format!("{number:4} | {mark} {line}\n"));
+        text.push_str(&format!("{number:4} | {mark} {}\n", redact(line)));
     }
     text.push_str("--------------------\n");
     text

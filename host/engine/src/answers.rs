@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use rhost_frontend::{Frontend, Invocation, Limits, LoadError, Outcome, Recorder, Transcript};
-use rhost_llb::Digest;
+use rhost_llb::{Digest, Graph as LlbGraph, Limits as GraphLimits, OpKind};
 
 use crate::blame;
 use crate::engine::Engine;
@@ -28,6 +28,20 @@ pub(crate) struct Consultation<'b> {
     pub(crate) file: &'b str,
     pub(crate) text: &'b [u8],
     pub(crate) invocation: Invocation,
+}
+
+/// Whether a source's URL holds a user's name or password: these are in nothing that is kept.
+fn names_credentials(outcome: &Outcome) -> bool {
+    let held = |text: &str| {
+        text.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
+    };
+    outcome.targets.iter().any(|target| {
+        let Ok(graph) = LlbGraph::load(&target.definition, &GraphLimits::HOSTILE) else { return false };
+        graph.vertices().iter().any(|vertex| match vertex.kind() {
+            OpKind::Source(source) => held(&source.identifier) || source.attrs.values().any(|value| held(value)),
+            _ => false,
+        })
+    })
 }
 
 /// What is at hand to answer with.
@@ -59,6 +73,7 @@ impl Consultation<'_> {
         let outcome = frontend.build(recorder.clone(), self.invocation.clone(), &Limits::HOSTILE).await;
         let outcome = outcome.map_err(|error| blame::frontend(self.session, self.file, error))?;
         if let Some(key) = ready.key
+            && !names_credentials(&outcome)
             && let Some(bytes) = recorder.transcript(&outcome).and_then(|transcript| transcript.encode())
             && let Err(error) = shared.store.set_fact(TRANSCRIPTS, key.as_raw(), &bytes)
         {

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use rhost_frontend::RunError;
-use rhost_registry::{Error as RegistryError, ErrorKind, Reference};
+use rhost_registry::{Error as RegistryError, ErrorKind, Reference, UrlError};
 use rhost_solver::SolveError;
 
 use crate::error::{BuildError, Kind, Place};
@@ -100,6 +100,15 @@ pub(crate) fn store(error: &rhost_store::Error) -> BuildError {
     }
 }
 
+/// Whose fault it is that a file at a URL was not had.
+fn url_kind(error: &UrlError) -> Kind {
+    match error {
+        UrlError::Wrong { .. } | UrlError::Client(_) => Kind::Request,
+        UrlError::Local { .. } => Kind::Store,
+        _ => Kind::Network,
+    }
+}
+
 /// A failed solve.
 pub(crate) fn solve(error: SolveError) -> BuildError {
     let SolveError::Op { vertex, error } = error else { return BuildError::new(Kind::Build, error) };
@@ -109,6 +118,7 @@ pub(crate) fn solve(error: SolveError) -> BuildError {
         Some(failure) if is_no_space(failure) => BuildError::new(Kind::Store, message).hint(MAKE_ROOM),
         Some(OpFailure::Registry(error)) => registry(error, message, Kind::Network),
         Some(OpFailure::Git(error)) => BuildError::new(error.kind(), message),
+        Some(OpFailure::Url(error)) => BuildError::new(url_kind(error), message),
         Some(OpFailure::Store(_) | OpFailure::Overlay(_)) => BuildError::new(Kind::Store, message),
         Some(OpFailure::Exit { code, .. }) => {
             let mut found = BuildError::new(Kind::Build, message);

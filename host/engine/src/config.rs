@@ -1,6 +1,7 @@
 //! `Settings`: the configuration file as values. Registry tables are buildkitd.toml's (spec G); an unknown key is an error,
 //! because a misspelt `insecure` must not be ignored.
 use std::path::PathBuf;
+use std::time::Duration;
 
 use rhost_registry::RegistryConfig;
 use serde::Deserialize;
@@ -21,6 +22,9 @@ pub struct Settings {
     /// `[build]` table.
     #[serde(default)]
     pub build: BuildSettings,
+    /// `[http]`: how long servers are waited for.
+    #[serde(default)]
+    pub http: HttpSettings,
     /// `[gc]`: how much disk the store may take.
     #[serde(default)]
     pub gc: GcSettings,
@@ -53,6 +57,36 @@ impl Default for EmulationSettings {
     }
 }
 
+/// `[http]`: patience with registries and servers of files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct HttpSettings {
+    /// For a connection to be made; 15 s when absent.
+    #[serde(default, deserialize_with = "duration")]
+    pub connect_timeout: Option<Duration>,
+    /// For the next byte to come; 60 s when absent.
+    #[serde(default, deserialize_with = "duration")]
+    pub idle_timeout: Option<Duration>,
+}
+
+/// `30s`, `2m`, or a number of seconds; not nothing.
+fn duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Raw {
+        Number(u64),
+        Text(String),
+    }
+    let found = match Raw::deserialize(deserializer)? {
+        Raw::Number(seconds) => Duration::from_secs(seconds),
+        Raw::Text(text) => crate::gc::parse_duration(&text).map_err(serde::de::Error::custom)?,
+    };
+    if found.is_zero() {
+        return Err(serde::de::Error::custom("nothing answers in no time: wanted a second or more"));
+    }
+    Ok(Some(found))
+}
+
 impl Settings {
     /// Reads the text of a configuration file. The error names line, column and key.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
@@ -73,6 +107,19 @@ mod tests {
         assert_eq!(settings.registry.hosts["docker.io"].mirrors, ["127.0.0.1:5000"]);
         assert_eq!(settings.registry.hosts["r.example"].http, Some(true));
         assert_eq!(settings.registry.hosts["r.example"].keypair[0].cert, std::path::PathBuf::from("c"));
+    }
+
+    #[test]
+    fn patience_is_a_time() {
+        let http = |text: &str| Settings::parse(&format!("[http]\n{text}\n")).map(|settings| settings.http);
+        let settings = http("connectTimeout = \"2m\"\nidleTimeout = 5").expect("valid");
+        assert_eq!(settings.connect_timeout, Some(Duration::from_secs(120)));
+        assert_eq!(settings.idle_timeout, Some(Duration::from_secs(5)));
+        assert!(
+            http("idleTimeout = 0").is_err()
+                && http("idleTimeout = \"soon\"").is_err()
+                && http("idletimeout = 1").is_err()
+        );
     }
 
     #[test]

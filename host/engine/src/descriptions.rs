@@ -19,7 +19,7 @@ pub fn of_layers(definition: &Definition, count: usize) -> Vec<String> {
                 at = mount.input_index().and_then(|index| vertex.inputs.get(index)).copied();
             }
             OpKind::File(file) => {
-                found.push(vertex.name.clone());
+                found.push(rhost_registry::redact(&vertex.name));
                 at = file.actions.first().and_then(|action| input(action.input));
             }
             OpKind::Source(source) => {

@@ -5,13 +5,11 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use jiff::Timestamp;
 use rhost_frontend::{Embedded, Invocation, Outcome};
-use rhost_llb::{BlobDigest, Definition, Digest, Platform, VertexDigest};
-use rhost_registry::{Client, ClientOptions, CredentialSource, OciLayout, Proxies, Reference, RegistryConfig};
-use rhost_rootfs::{Modes, OverlayXattrs, OwnerPolicy};
-use rhost_solver::{Event as SolverEvent, Solver};
-use rhost_store::{BuildFiles, Durability, DurableCache, ResultCodec, SnapshotId, Store, StoreOptions};
+use rhost_llb::{Definition, Digest, Platform};
+use rhost_registry::{Client, ClientOptions, CredentialSource, Proxies, RegistryConfig};
+use rhost_rootfs::{Modes, OverlayXattrs};
+use rhost_store::{Durability, DurableCache, ResultCodec, SnapshotId, Store, StoreOptions};
 
 use crate::answers::Consultation;
 use crate::blame;
@@ -20,15 +18,12 @@ use crate::emulation::Emulation;
 use crate::error::{BuildError, Kind};
 use crate::event::{Event, Events};
 use crate::export::{Exported, Exporter};
-use crate::frontends::{FrontendSource, choose};
-use crate::git::{Git, GitOptions};
-use crate::images::Images;
+use crate::frontends::FrontendSource;
+use crate::git::GitOptions;
 use crate::layers::Layers;
-use crate::once::Once;
-use crate::ops::Nests;
-use crate::request::{BuildFile, BuildRequest, GraphRequest, NamedContext, NoCache};
+use crate::prepare::Prepared;
+use crate::request::{BuildRequest, GraphRequest, NoCache};
 use crate::session::Session;
-use crate::shared::Shared;
 use crate::value::Value;
 
 /// What the engine is made with; the cli finds all of it out.
@@ -58,7 +53,7 @@ pub struct Engine {
     pub(crate) options: EngineOptions,
     pub(crate) store: Store,
     pub(crate) client: Client,
-    emulation: Arc<Emulation>,
+    pub(crate) emulation: Arc<Emulation>,
 }
 
 /// What a user without subordinate ids is told.
@@ -75,7 +70,7 @@ pub(crate) fn snapshot_in(bytes: &[u8]) -> Option<SnapshotId> {
 }
 
 /// Results in the cache are snapshots, by number. Layers that are not there are as good as there when somebody offers them.
-struct SnapshotCodec {
+pub(crate) struct SnapshotCodec {
     store: Store,
     layers: Arc<Layers>,
     /// Snapshots that were found whole in this build, with all below them (chains share most of their length), and what they stand on: a digest of the
@@ -170,7 +165,12 @@ impl Engine {
         let store = Store::open(&options.root, StoreOptions { durability: Durability::Fast, overlay })
             .map_err(|error| blame::store(&error))?;
         let standard = ClientOptions::standard();
-        let client_options = ClientOptions { proxies: options.proxies.clone(), ..standard };
+        let client_options = ClientOptions {
+            proxies: options.proxies.clone(),
+            connect_timeout: options.settings.http.connect_timeout.unwrap_or(standard.connect_timeout),
+            idle_timeout: options.settings.http.idle_timeout.unwrap_or(standard.idle_timeout),
+            ..standard
+        };
         let registries: RegistryConfig = options.settings.registry.clone();
         let client = Client::new(registries, options.credentials.clone(), client_options)
             .map_err(|error| BuildError::new(Kind::Request, format!("configuration: {error}")))?;
@@ -307,56 +307,10 @@ impl Engine {
         jobs: NonZeroUsize,
         store: &Store,
     ) -> Result<(Arc<Session>, Outcome), BuildError> {
-        let (mut locals, mut layouts, mut contexts) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        locals.insert("context".to_owned(), request.context.clone());
-        for (name, context) in &request.contexts {
-            let value = match context {
-                NamedContext::Directory(directory) => {
-                    locals.insert(name.clone(), directory.clone());
-                    format!("local:{name}")
-                }
-                NamedContext::Image(reference) => format!("docker-image://{reference}"),
-                NamedContext::OciLayout { directory, reference } => {
-                    // The name of a context may have characters that one of a layout may not.
-                    let id = format!("layout{}", layouts.len());
-                    let digest = layout_digest(name, directory, reference.as_deref()).await?;
-                    layouts.insert(id.clone(), directory.clone());
-                    format!("oci-layout://{id}@{digest}")
-                }
-            };
-            contexts.push((name.clone(), value));
-        }
-        let (file, text, _held) = self.build_file(&request.file, &mut locals)?;
-        let once = Arc::new(Once::new(store.clone(), events.clone()));
-        let owners = if self.options.single_id { OwnerPolicy::BestEffort } else { OwnerPolicy::Exact };
-        let layers = Arc::new(Layers::new(store.clone(), owners, events.clone(), once.clone()));
-        let shared = Arc::new(Shared {
-            store: store.clone(),
-            layers: layers.clone(),
-            images: Images::new(store.clone(), self.client.clone(), layouts),
-            events: events.clone(),
-            once: once.clone(),
-            host: Platform::host(),
-            emulation: self.emulation.clone(),
-            git: Git::new(self.options.git.clone(), self.options.proxies.clone(), &self.settings().git),
-            locals,
-            modes: self.modes(request),
-            lent: request.lent.clone(),
-            owners,
-            vertices: Mutex::default(),
-        });
-        let session = Arc::new_cyclic(|me| Session {
-            solver: Solver::among_others(cache(store, layers), once, jobs, teller(&shared)),
-            shared: shared.clone(),
-            pull: request.pull,
-            findings: Mutex::default(),
-            failures: Mutex::default(),
-            begun_anew: Mutex::default(),
-            nests: Nests::default(),
-            me: me.clone(),
-        });
-        let chosen = choose(&request.frontend, &request.build_args, &file, &text);
+        let Prepared { session, chosen, file, text, contexts, options } =
+            self.prepare(request, events, jobs, store).await?;
         let mut invocation = invocation(request, file.clone(), contexts);
+        invocation.options.extend(options);
         if let (FrontendSource::Image(source), Some(line)) = (&chosen.source, &chosen.command_line) {
             // As BuildKit's gateway tells its frontends: who they are, and what was said to them beside it.
             invocation.options.insert("source".into(), source.clone());
@@ -368,60 +322,16 @@ impl Engine {
         Ok((session, outcome))
     }
 
-    fn modes(&self, request: &GraphRequest) -> Modes {
+    pub(crate) fn modes(&self, request: &GraphRequest) -> Modes {
         match request.normalize_modes.unwrap_or(self.settings().build.normalize_modes) {
             true => Modes::Normalized,
             false => Modes::AsTheyAre,
         }
     }
-
-    /// The build file's name and text, and a directory to keep while the build runs where the text came from stdin.
-    pub(crate) fn build_file(
-        &self,
-        file: &BuildFile,
-        locals: &mut BTreeMap<String, PathBuf>,
-    ) -> Result<(String, Vec<u8>, Option<BuildFiles>), BuildError> {
-        match file {
-            BuildFile::Path(path) => {
-                let text = std::fs::read(path).map_err(|error| blame::missing_build_file(path, &error))?;
-                let (directory, name) = (path.parent(), path.file_name());
-                let name = name.map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                let directory = directory.filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
-                locals.insert("dockerfile".into(), directory.to_path_buf());
-                Ok((name, text, None))
-            }
-            BuildFile::Text(text) => {
-                let failed = |error: std::io::Error| {
-                    BuildError::new(Kind::Store, format!("keeping the build file of stdin: {error}"))
-                };
-                let held = self.store.build_files().map_err(|error| blame::store(&error))?;
-                std::fs::write(held.path().join("Dockerfile"), text).map_err(failed)?;
-                locals.insert("dockerfile".into(), held.path().to_path_buf());
-                Ok(("Dockerfile".into(), text.clone(), Some(held)))
-            }
-        }
-    }
 }
 
-fn cache(store: &Store, layers: Arc<Layers>) -> Arc<DurableCache<SnapshotCodec>> {
+pub(crate) fn cache(store: &Store, layers: Arc<Layers>) -> Arc<DurableCache<SnapshotCodec>> {
     Arc::new(DurableCache::new(store.clone(), SnapshotCodec { store: store.clone(), layers, whole: Mutex::default() }))
-}
-
-/// What an OCI layout's tag stands for: frontends take layouts by digest only, as BuildKit's clients name them.
-async fn layout_digest(name: &str, directory: &Path, reference: Option<&str>) -> Result<BlobDigest, BuildError> {
-    let wrong = |error: &dyn std::fmt::Display| {
-        let message = format!("context `{name}`: {error}");
-        BuildError::new(Kind::Request, message)
-            .hint("name an image of its index: oci-layout://DIR:TAG or oci-layout://DIR@DIGEST")
-    };
-    let text = match reference {
-        Some(digest) if digest.starts_with("sha256:") => format!("layout@{digest}"),
-        Some(tag) => format!("layout:{tag}"),
-        None => "layout".to_owned(),
-    };
-    let reference: Reference = text.parse().map_err(|error| wrong(&error))?;
-    let layout = OciLayout::open(directory).await.map_err(|error| wrong(&error))?;
-    layout.find(&reference).map_err(|error| wrong(&error))
 }
 
 fn invocation(request: &GraphRequest, file: String, contexts: Vec<(String, String)>) -> Invocation {
@@ -456,26 +366,4 @@ fn invocation(request: &GraphRequest, file: String, contexts: Vec<(String, Strin
         options.insert("add-hosts".into(), list.join(","));
     }
     invocation
-}
-
-/// Turns the solver's events into those of the build.
-fn teller(shared: &Arc<Shared>) -> impl Fn(SolverEvent) + Send + Sync + use<> {
-    let shared = Arc::downgrade(shared);
-    move |event| {
-        let Some(shared) = shared.upgrade() else { return };
-        let at = Timestamp::now();
-        let done = |vertex: VertexDigest, cached: bool, error: Option<Arc<str>>| {
-            let name = shared.vertex(vertex).name;
-            shared.events.send(Event::Completed { vertex, name, at, cached, error });
-        };
-        match event {
-            SolverEvent::Started(vertex) => {
-                let info = shared.vertex(vertex);
-                shared.events.send(Event::Started { vertex, name: info.name, inputs: info.inputs, at });
-            }
-            SolverEvent::Completed(vertex) => done(vertex, false, None),
-            SolverEvent::Cached(vertex) => done(vertex, true, None),
-            SolverEvent::Failed(vertex, error) => done(vertex, false, Some(error.to_string().into())),
-        }
-    }
 }

@@ -66,9 +66,15 @@ pub struct BuildError {
 }
 
 impl BuildError {
-    /// An error with neither place nor hint.
+    /// An error with neither place nor hint. Credentials in URLs are taken out of `message`.
     pub fn new(kind: Kind, message: impl fmt::Display) -> Self {
-        Self { kind, message: message.to_string(), hints: Vec::new(), place: None, vertex: None }
+        Self {
+            kind,
+            message: rhost_registry::redact(&message.to_string()),
+            hints: Vec::new(),
+            place: None,
+            vertex: None,
+        }
     }
 
     /// The same error with a way out.

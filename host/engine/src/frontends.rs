@@ -6,6 +6,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use rhost_frontend::{Allocation, CompileLimits, Compiler, Inspection};
@@ -15,9 +17,11 @@ use rhost_registry::{Reference, pull_wasm};
 use crate::blame;
 use crate::engine::Engine;
 use crate::error::{BuildError, Kind};
+use crate::event::Events;
 use crate::images::Images;
 use crate::request::{FrontendChoice, GraphRequest};
 use crate::syntax::syntax_of;
+use crate::uploads::Upload;
 
 /// Largest component that is pulled, in bytes.
 const LARGEST_GUEST: u64 = 64 << 20;
@@ -153,13 +157,21 @@ impl FrontendBytes {
 }
 
 impl Engine {
-    /// Which frontend would read the build file of `request`, and why. Asks no registry.
+    /// Which frontend would read the build file of `request`, and why. Asks no registry; a context that is elsewhere is fetched.
     ///
     /// # Errors
     /// The build file cannot be read.
-    pub fn choose_frontend(&self, request: &GraphRequest) -> Result<ChosenFrontend, BuildError> {
-        let (file, text, _held) = self.build_file(&request.file, &mut BTreeMap::new())?;
-        Ok(choose(&request.frontend, &request.build_args, &file, &text))
+    pub async fn choose_frontend(&self, request: &GraphRequest) -> Result<ChosenFrontend, BuildError> {
+        let store = self.store.for_build();
+        Ok(self.prepare(request, &Events::none(), NonZeroUsize::MIN, &store).await?.chosen)
+    }
+
+    /// Takes a file that the client sends along.
+    ///
+    /// # Errors
+    /// It cannot be read, or not be kept.
+    pub fn receive(&self, reader: &mut dyn Read) -> Result<Upload, BuildError> {
+        Upload::receive(&self.store, reader).map_err(|error| blame::store(&error))
     }
 
     /// The bytes of the frontend `source`. What a registry sends is checked by its digest, and kept.

@@ -36,6 +36,19 @@ pub enum OpFailure {
     /// A registry or a layout.
     #[error(transparent)]
     Registry(#[from] rhost_registry::Error),
+    /// A file at a URL.
+    #[error(transparent)]
+    Url(#[from] rhost_registry::UrlError),
+    /// A file at a URL is another than was wanted. The words are BuildKit's, which people and programs look for.
+    #[error("digest mismatch for {url}: {found} (expected: {wanted})")]
+    WrongChecksum {
+        /// The URL, without credentials.
+        url: String,
+        /// What came.
+        found: String,
+        /// What was wanted.
+        wanted: String,
+    },
     /// A name of an image.
     #[error(transparent)]
     Reference(#[from] rhost_registry::ReferenceError),
@@ -184,6 +197,10 @@ impl OpFailure {
             }
             Self::NoSource { hints, .. } => hints.clone(),
             Self::Git(error) => error.hint().into_iter().collect(),
+            Self::Url(error) => error.hint().into_iter().collect(),
+            Self::WrongChecksum { found, .. } => {
+                vec![format!("the file has changed, or is not what it should be; if you trust it, write {found}")]
+            }
             Self::Exec(rhost_exec::ExecError::Start { program, code: 127, .. }) if program == "/bin/sh" => vec![
                 "RUN in shell form starts `/bin/sh -c`: an image without a shell, as scratch is, takes `RUN [\"/program\", \"argument\"]`, or another base"
                     .into(),

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use rhost_llb::Platform;
 
 use crate::lent::Lent;
+use crate::remote::RemoteUrl;
+use crate::uploads::Upload;
 
 /// Which frontend reads the build file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,12 +21,14 @@ pub enum FrontendChoice {
 }
 
 /// A context by name: what COPY, `FROM name` and `--from=name` read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum NamedContext {
     /// A directory of this machine.
     Directory(PathBuf),
     /// `docker-image://REF`.
     Image(String),
+    /// A git repository, or a file at a URL.
+    Remote(RemoteUrl),
     /// `oci-layout://DIR[:TAG|@DIGEST]`.
     OciLayout {
         /// The layout's directory.
@@ -46,11 +50,28 @@ pub enum NoCache {
     Stages(Vec<String>),
 }
 
+/// What COPY and ADD read from.
+#[derive(Debug, Clone)]
+pub enum Context {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// Nothing.
+    Empty,
+    /// A git repository, an archive or a build file at a URL.
+    Remote(RemoteUrl),
+    /// An archive that the client sends along.
+    Archive(Upload),
+}
+
 /// Where the build file comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum BuildFile {
     /// A file; its directory is what the frontend sees as the build file's context.
     Path(PathBuf),
+    /// A file of a remote context, by its path there; `None` is `Dockerfile`, or the whole of a context that is a build file.
+    InContext(Option<String>),
+    /// A file at a URL.
+    Remote(RemoteUrl),
     /// Text that was read from stdin.
     Text(Vec<u8>),
 }
@@ -58,8 +79,8 @@ pub enum BuildFile {
 /// What makes the graph.
 #[derive(Debug, Clone)]
 pub struct GraphRequest {
-    /// The context directory.
-    pub context: PathBuf,
+    /// The context.
+    pub context: Context,
     /// The build file.
     pub file: BuildFile,
     /// The frontend.

@@ -1,5 +1,5 @@
 //! `Session`: what one build lends to its frontend, behind the frontend's port. Everything a guest names is checked here.
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use async_trait::async_trait;
@@ -7,9 +7,11 @@ use rhost_frontend::{
     ByteRange, Diagnostic, FileKind, FileStat, FrontendHost, HostError, ImageQuery, Level, Report, ResolveMode,
     ResolvedImage, Severity, SolvedTree,
 };
-use rhost_llb::{Definition, Graph as LlbGraph, Limits};
+use rhost_llb::{Definition, Graph as LlbGraph, Limits, VertexDigest};
+use rhost_registry::redact;
 use rhost_rootfs::{Kind as FileType, Last, Root, Stat, glob_match};
-use rhost_solver::{Edge, Graph, Solver};
+use rhost_solver::{Edge, Graph, Op, Solver};
+use rhost_store::BuildFiles;
 
 use crate::blame;
 use crate::error::{BuildError, Kind, Place};
@@ -36,8 +38,12 @@ pub struct Session {
     pub begun_anew: Mutex<HashSet<String>>,
     /// Builds inside this build.
     pub nests: Nests,
+    /// Sources that a server is asked for, by vertex.
+    pub remote_sources: Mutex<HashMap<VertexDigest, Arc<dyn Op<Value>>>>,
     /// Itself, for those builds.
     pub me: Weak<Session>,
+    /// Files of this build alone, to be kept while it runs.
+    pub _held: Vec<BuildFiles>,
 }
 
 impl Session {
@@ -68,7 +74,7 @@ impl Session {
             for vertex in graph.vertices() {
                 let info = VertexInfo {
                     // A source's URL may hold a password.
-                    name: rhost_registry::redact(&vertex.name).into(),
+                    name: redact(&vertex.name).into(),
                     inputs: vertex.inputs.iter().map(|input| input.vertex).collect(),
                 };
                 known.insert(vertex.digest, info);
@@ -128,6 +134,9 @@ impl Session {
     }
 
     fn local(&self, context: &str) -> Result<Root, HostError> {
+        if let Some(root) = self.shared.fetched(context) {
+            return Ok(root.clone());
+        }
         let directory = self.shared.locals.get(context);
         let directory =
             directory.ok_or_else(|| HostError::NotFound(format!("there is no local context `{context}`")))?;
@@ -215,7 +224,10 @@ async fn on_thread<T: Send + 'static>(
 #[async_trait]
 impl FrontendHost for Session {
     fn contexts(&self) -> Vec<String> {
-        self.shared.locals.keys().cloned().collect()
+        let fetched = ["context", "dockerfile"].into_iter().filter(|name| self.shared.fetched(name).is_some());
+        let mut names: Vec<String> = self.shared.locals.keys().cloned().chain(fetched.map(str::to_owned)).collect();
+        names.sort();
+        names
     }
 
     async fn read_file(
@@ -275,9 +287,14 @@ impl FrontendHost for Session {
     }
 
     async fn solve(&self, definition: Definition) -> Result<Arc<dyn SolvedTree>, HostError> {
-        let failed = |error: &dyn std::fmt::Display| HostError::Failed(error.to_string());
-        let (_, graph, target) = self.load(&definition).map_err(|error| failed(&error))?;
-        let value = self.solver.solve(&graph, &[target]).await.map_err(|error| failed(&error))?.remove(0);
+        let failed = |failure: BuildError| {
+            let told = HostError::Failed(failure.message.clone());
+            self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
+            told
+        };
+        let (_, graph, target) = self.load(&definition).map_err(failed)?;
+        let solved = self.solver.solve(&graph, &[target]).await;
+        let value = solved.map_err(|error| failed(blame::solve(error)))?.remove(0);
         Ok(Arc::new(Solved { shared: self.shared.clone(), value }))
     }
 

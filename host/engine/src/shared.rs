@@ -1,13 +1,15 @@
 //! `Shared`: what every operation of a build can reach. Made by the engine, handed down as a value.
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
 use rhost_llb::{Digest, Platform, VertexDigest};
+use rhost_registry::redact;
 use rhost_rootfs::{Copy, CopyMode, Modes, OwnerPolicy, Root, Source, Tree, copy};
 use rhost_store::{SnapshotId, Store};
 
+use crate::downloads::Downloads;
 use crate::emulation::Emulation;
 use crate::event::{Event, Events};
 use crate::git::Git;
@@ -16,6 +18,7 @@ use crate::layers::Layers;
 use crate::lent::Lent;
 use crate::once::Once;
 use crate::op_error::OpFailure;
+use crate::uploads::Upload;
 use crate::value::Value;
 
 /// What is known of each vertex beside what it does.
@@ -27,6 +30,14 @@ pub struct VertexInfo {
     pub inputs: Vec<VertexDigest>,
 }
 
+/// What a remote context is as local directories.
+pub struct FetchedLocals {
+    /// What it holds.
+    pub root: Root,
+    /// The build file is in it, too.
+    pub has_build_file: bool,
+}
+
 /// One build's surroundings.
 pub struct Shared {
     /// Blobs, snapshots, names.
@@ -35,6 +46,10 @@ pub struct Shared {
     pub images: Images,
     /// Layers of images, brought when they are needed.
     pub layers: Arc<Layers>,
+    /// Files at URLs.
+    pub downloads: Downloads,
+    /// Files that the client sends along, by name.
+    pub uploads: BTreeMap<String, Upload>,
     /// Progress.
     pub events: Events,
     /// Work that other processes may want too.
@@ -49,6 +64,8 @@ pub struct Shared {
     pub locals: BTreeMap<String, PathBuf>,
     /// Which modes their files have.
     pub modes: Modes,
+    /// The remote context, once it is fetched, for who knows of directories only.
+    pub fetched: OnceLock<FetchedLocals>,
     /// Secrets, agents and permissions.
     pub lent: Arc<Lent>,
     /// What a refused chown means.
@@ -58,6 +75,12 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// The remote context that stands for the local directory `name`.
+    pub fn fetched(&self, name: &str) -> Option<&Root> {
+        let fetched = self.fetched.get()?;
+        (name == "context" || (name == "dockerfile" && fetched.has_build_file)).then_some(&fetched.root)
+    }
+
     /// The name of `vertex`, as progress shows it.
     pub fn vertex(&self, vertex: VertexDigest) -> VertexInfo {
         let known = self.vertices.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,10 +97,10 @@ impl Shared {
         work: impl Future<Output = Result<T, E>>,
     ) -> Result<T, E> {
         let vertex = VertexDigest(Digest::of(format!("internal {name}")));
-        let name: Arc<str> = name.into();
+        let name: Arc<str> = redact(name).into();
         self.events.send(Event::Started { vertex, name: name.clone(), inputs: Vec::new(), at: Timestamp::now() });
         let answer = work.await;
-        let error = answer.as_ref().err().map(|error| error.to_string().into());
+        let error = answer.as_ref().err().map(|error| redact(&error.to_string()).into());
         self.events.send(Event::Completed { vertex, name, at: Timestamp::now(), cached: false, error });
         answer
     }

@@ -127,6 +127,47 @@ pub fn image_manifest_key(manifest: Digest, platform: &Platform, layer_limit: Op
     Digest::of(go_json(&Value::Object(object))).to_string()
 }
 
+/// What the key of a file at a URL is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HttpKey {
+    /// The name that it has in the result.
+    pub filename: String,
+    /// `http.perm`, 0 when absent.
+    pub perm: i64,
+    /// `http.uid`, 0 when absent.
+    pub uid: i64,
+    /// `http.gid`, 0 when absent.
+    pub gid: i64,
+    /// `ALGORITHM:HEX` of its bytes.
+    pub checksum: String,
+    /// In the fixed form of RFC 9110, 5.6.7; empty when the server says nothing, or nobody asked.
+    pub last_modified: String,
+    /// `http.authheadersecret`.
+    pub auth_header_secret: String,
+    /// Headers that were asked for, canonical names, sorted.
+    pub headers: Vec<(String, String)>,
+}
+
+/// The key of a file at a URL; the URL is not in it.
+pub fn http_key(key: &HttpKey) -> String {
+    let mut object = serde_json::Map::new();
+    object.insert("Filename".into(), Value::from(key.filename.as_str()));
+    for (name, number) in [("Perm", key.perm), ("UID", key.uid), ("GID", key.gid)] {
+        object.insert(name.into(), Value::from(number));
+    }
+    object.insert("Checksum".into(), Value::from(key.checksum.as_str()));
+    for (name, text) in [("LastModTime", &key.last_modified), ("AuthHeaderSecret", &key.auth_header_secret)] {
+        if !text.is_empty() {
+            object.insert(name.into(), Value::from(text.as_str()));
+        }
+    }
+    if !key.headers.is_empty() {
+        let list = key.headers.iter().map(|(name, value)| json!({ "Name": name, "Value": value }));
+        object.insert("Header".into(), Value::Array(list.collect()));
+    }
+    Digest::of(go_json(&Value::Object(object))).to_string()
+}
+
 /// How an op enters the cache. `host` is the platform of an exec that names none.
 pub fn cache_map(op: &Op, host: &Platform) -> Result<CacheMap, CacheKeyError> {
     let inputs = op.inputs.len();

@@ -13,6 +13,27 @@ use crate::config::{is_loopback, split_mirror};
 use crate::transport::Transport;
 use crate::{ConfigError, Error, redact};
 
+/// What happens where an answer points elsewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Redirects {
+    /// The HTTP client goes there.
+    Followed,
+    /// The caller sees them, and says who is asked next and with what.
+    Shown,
+}
+
+/// What one HTTP client differs from another in.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct ClientKey {
+    /// Whose configuration counts.
+    pub host: String,
+    /// Its certificate is not looked at.
+    pub insecure: bool,
+    /// It never speaks TLS.
+    pub plain: bool,
+    pub redirects: Redirects,
+}
+
 /// One way to reach a registry or mirror.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
@@ -82,19 +103,26 @@ impl Transport {
     /// The HTTP client for `endpoint`, made once. A `plain` one cannot speak TLS, and stops where it is redirected to it: the machine's
     /// certificates are many, and a registry on loopback needs none of them.
     pub(crate) fn http(&self, endpoint: &Endpoint, plain: bool) -> Result<reqwest::Client, Error> {
+        let (host, insecure) = (endpoint.host.clone(), endpoint.insecure);
+        self.http_by(ClientKey { host, insecure, plain, redirects: Redirects::Followed })
+    }
+
+    /// The HTTP client for `key`, made once.
+    pub(crate) fn http_by(&self, key: ClientKey) -> Result<reqwest::Client, Error> {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (endpoint.host.clone(), endpoint.insecure, plain);
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
         }
-        let client = self.make_http(&endpoint.host, endpoint.insecure, plain)?;
+        let client = self.make_http(&key)?;
         clients.insert(key, client.clone());
         Ok(client)
     }
 
-    fn make_http(&self, host: &str, insecure: bool, plain: bool) -> Result<reqwest::Client, Error> {
+    fn make_http(&self, key: &ClientKey) -> Result<reqwest::Client, Error> {
+        let ClientKey { host, insecure, plain, redirects } = key;
+        let (insecure, plain) = (*insecure, *plain);
         let wrong = |reason: String| ConfigError::new(host, reason);
-        let redirects = reqwest::redirect::Policy::custom(move |attempt| {
+        let followed = reqwest::redirect::Policy::custom(move |attempt| {
             if plain && attempt.url().scheme() == "https" {
                 return attempt.stop();
             }
@@ -106,6 +134,10 @@ impl Transport {
                 _ => attempt.follow(),
             }
         });
+        let redirects = match redirects {
+            Redirects::Followed => followed,
+            Redirects::Shown => reqwest::redirect::Policy::none(),
+        };
         let mut builder = reqwest::Client::builder()
             .user_agent(&self.options.user_agent)
             .connect_timeout(self.options.connect_timeout)
@@ -120,7 +152,7 @@ impl Transport {
             let client = builder.tls_built_in_root_certs(false).build();
             return Ok(client.map_err(|e| wrong(explain(&e)))?);
         }
-        let tls = crate::tls::load(&self.config.host(host)).map_err(wrong)?;
+        let tls = crate::tls::load(&self.config.host(host.as_str())).map_err(wrong)?;
         for certificate in tls.authorities {
             builder = builder.add_root_certificate(certificate);
         }

@@ -22,6 +22,8 @@ mod resolve;
 mod source;
 mod tls;
 mod transport;
+mod url_error;
+mod url_fetch;
 mod wasm;
 
 pub use auth::parse_challenges;
@@ -38,4 +40,6 @@ pub use redact::redact;
 pub use reference::{Reference, ReferenceError};
 pub use resolve::{ResolvedImage, fetch_small, resolve};
 pub use source::{BlobSink, BlobSource, BlobStore, ImageSource, MemorySink};
+pub use url_error::{UrlError, UrlStage};
+pub use url_fetch::{UrlAnswer, UrlHead, UrlRequest, Validators};
 pub use wasm::{WasmArtifact, WasmDescription, WasmLayout, pull_wasm, push_wasm};

@@ -14,7 +14,7 @@ use url::Url;
 
 use crate::answer::{Cut, collect, explain, reason};
 use crate::auth::{self, Denied, Grants};
-use crate::endpoints::{Endpoint, Kept};
+use crate::endpoints::{ClientKey, Endpoint, Kept};
 use crate::{ClientOptions, ConfigError, CredentialSource, Error, RawManifest, Reference, RegistryConfig, redact};
 
 /// What a request may do to a repository; becomes the scope of its token.
@@ -82,7 +82,7 @@ pub(crate) struct Transport {
     pub(crate) credentials: Arc<dyn CredentialSource>,
     pub options: ClientOptions,
     grants: Grants,
-    pub(crate) clients: Mutex<HashMap<(String, bool, bool), reqwest::Client>>,
+    pub(crate) clients: Mutex<HashMap<ClientKey, reqwest::Client>>,
     /// Host to the scheme that answered last.
     pub(crate) schemes: Mutex<HashMap<String, &'static str>>,
     jitter: RandomState,
@@ -307,7 +307,7 @@ impl Transport {
 }
 
 /// When the registry wants to be asked again (RFC 9110, 10.2.3): seconds, or a date.
-fn retry_after(response: &Response) -> Option<Duration> {
+pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     let text = response.headers().get("retry-after")?.to_str().ok()?.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
@@ -326,6 +326,6 @@ fn scopes(repository: &str, access: &Access) -> Vec<String> {
 }
 
 /// Statuses that a later attempt may not meet.
-fn may_pass(status: StatusCode) -> bool {
+pub(crate) fn may_pass(status: StatusCode) -> bool {
     matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502 | 503 | 504)
 }

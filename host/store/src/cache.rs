@@ -14,8 +14,10 @@ use crate::{Result, SnapshotId, Store};
 pub(crate) const TARGETS: &str = "target-v1";
 /// The kind of facts that hold frontends' transcripts.
 pub const TRANSCRIPTS: &str = "transcript-v1";
+/// The kind of facts that tell what was at a URL.
+pub const DOWNLOADS: &str = "download-v1";
 /// How many facts of a kind the collector leaves, the newest.
-pub(crate) const FACTS_KEPT: [(&str, u32); 2] = [(TARGETS, 4096), (TRANSCRIPTS, 64)];
+pub(crate) const FACTS_KEPT: [(&str, u32); 3] = [(TARGETS, 4096), (TRANSCRIPTS, 64), (DOWNLOADS, 4096)];
 
 /// Turns results into bytes and back.
 pub trait ResultCodec<T>: Send + Sync {

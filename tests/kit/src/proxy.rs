@@ -1,5 +1,5 @@
-//! `Proxy`: stands before a real registry, writes down what is asked, and misbehaves as a test says: what a real registry does not do
-//! on demand. What it has no rule for it hands through, byte for byte.
+//! `Proxy`: stands before a real registry (or alone, as a server of files), writes down what is asked, and misbehaves as a test says: what a
+//! real server does not do on demand. What it has no rule for it hands through, byte for byte.
 //!
 //! One request a connection, HTTP/1.1, no TLS. Requests are noted before they are answered, so that a client that has its answer is
 //! in the list.
@@ -37,6 +37,10 @@ pub enum Answer {
         /// Body.
         body: Vec<u8>,
     },
+    /// By these bytes, whatever they are, and the end of the connection.
+    Raw(Vec<u8>),
+    /// By these bytes, and then by nothing until the client goes away.
+    Hold(Vec<u8>),
     /// By the registry, but the connection is cut after so many bytes of the body.
     Cut(usize),
     /// By the registry, but the body has only so many bytes, and says so.
@@ -50,6 +54,11 @@ impl Answer {
     pub fn error(status: u16, code: &str, message: &str) -> Self {
         let body = serde_json::json!({"errors": [{"code": code, "message": message}]}).to_string();
         Self::Reply { status, headers: Vec::new(), body: body.into_bytes() }
+    }
+
+    /// A status and a body.
+    pub fn reply(status: u16, body: impl AsRef<[u8]>) -> Self {
+        Self::Reply { status, headers: Vec::new(), body: body.as_ref().to_vec() }
     }
 
     /// The same reply with one more header; other answers stay as they are.
@@ -73,7 +82,29 @@ pub struct Proxy {
     accepting: Option<std::thread::JoinHandle<()>>,
 }
 
+impl Asked {
+    /// The header `name`, in lower case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+}
+
 impl Proxy {
+    /// A server of its own: everything must have a rule.
+    ///
+    /// # Errors
+    /// No port is free.
+    pub fn alone(rule: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Result<Self> {
+        let server = Self::start("127.0.0.1:1")?;
+        server.answer(rule);
+        Ok(server)
+    }
+
+    /// `http://127.0.0.1:PORT/path`.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
+    }
+
     /// A proxy before the registry at `upstream` (`127.0.0.1:PORT`) that hands everything through.
     ///
     /// # Errors
@@ -153,6 +184,11 @@ fn serve(client: &TcpStream, upstream: &str, log: &Mutex<Vec<Asked>>, rules: &Mu
             if asked.method != "HEAD" {
                 out.write_all(&body)?;
             }
+        }
+        Answer::Raw(bytes) => out.write_all(&bytes)?,
+        Answer::Hold(bytes) => {
+            out.write_all(&bytes)?;
+            std::io::copy(&mut &*client, &mut std::io::sink())?;
         }
         Answer::Forward => std::io::copy(&mut forward(&asked, upstream)?, &mut out).map(drop)?,
         bent => {

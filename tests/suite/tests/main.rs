@@ -17,6 +17,7 @@ mod packing;
 mod platforms;
 mod push;
 mod registries;
+mod remote;
 mod running;
 mod security;
 mod syntax;

@@ -30,7 +30,7 @@ fn of_the_command_line() {
         (&["build"][..], &["wants a context", "rhost build ."][..]),
         (&["build", "nowhere"], &["no such directory", "rhost build ."]),
         (&["build", "ctx/Dockerfile"], &["is no directory", "-f ctx/Dockerfile"]),
-        (&["build", "github.com/team/app"], &["git", "not supported yet"]),
+        (&["build", "example.com/team/app"], &["no such directory", "https://example.com/team/app"]),
         (&["build", "-f", "Dockerfile", "ctx"], &["relative to the working directory", "-f ctx/Dockerfile"]),
         (&["build", "other"], &["cannot read the build file", "deploy/app.Dockerfile"]),
         (&["build", "-t", "A", "ctx"], &["-t A", "lower case"]),

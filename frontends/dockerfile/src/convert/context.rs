@@ -114,13 +114,11 @@ impl MainContext {
         if value.starts_with("http://") || value.starts_with("https://") {
             let mut graph = Graph::default();
             let root = http(&mut graph, value);
-            let file = host
-                .read_files(&graph, root, &[HTTP_FILE])
+            let head = host
+                .read_head(&graph, root, HTTP_FILE, TAR_HEADER)
                 .map_err(|e| ConvertError::host("cannot read the build context", e))?
-                .pop()
-                .flatten()
                 .ok_or_else(|| ConvertError::option(key, "the downloaded context is empty"))?;
-            return Ok(Self::Http { url: value.to_owned(), archive: is_archive(&file) });
+            return Ok(Self::Http { url: value.to_owned(), archive: is_archive(&head) });
         }
         if host.has_input("context") {
             return Ok(Self::Input);
@@ -190,10 +188,25 @@ fn copy(from: Output, src: &str, dest: &str) -> Copy {
     }
 }
 
-/// Whether the bytes begin like an archive that can be unpacked.
+/// Bytes of a header of tar.
+const TAR_HEADER: u64 = 512;
+
+/// Whether the bytes begin like an archive that can be unpacked: compressed, or with a header of tar, whose checksum is right (of bytes that are
+/// signed or not).
 fn is_archive(bytes: &[u8]) -> bool {
-    const MAGIC: &[&[u8]] = &[b"BZh", &[0x1f, 0x8b, 0x08], &[0xfd, b'7', b'z', b'X', b'Z', 0]];
-    MAGIC.iter().any(|m| bytes.starts_with(m)) || bytes.get(257..262) == Some(b"ustar")
+    const MAGIC: &[&[u8]] =
+        &[b"BZh", &[0x1f, 0x8b, 0x08], &[0xfd, b'7', b'z', b'X', b'Z', 0], &[0x28, 0xb5, 0x2f, 0xfd]];
+    let skippable = |b: &[u8]| matches!(b, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
+    if MAGIC.iter().any(|m| bytes.starts_with(m)) || skippable(bytes) {
+        return true;
+    }
+    let Some(header) = bytes.get(..TAR_HEADER as usize) else { return false };
+    let digits: String = header[148..156].iter().map(|b| char::from(*b)).filter(|c| !matches!(c, ' ' | '\0')).collect();
+    let Ok(stated) = i64::from_str_radix(&digits, 8) else { return false };
+    let sum = |value: fn(u8) -> i64| -> i64 {
+        header.iter().enumerate().map(|(i, b)| if (148..156).contains(&i) { 32 } else { value(*b) }).sum()
+    };
+    header[0] != 0 && (sum(i64::from) == stated || sum(|b| i64::from(b.cast_signed())) == stated)
 }
 
 /// A context that the client named and that the build file refers to.
@@ -353,7 +366,7 @@ impl NamedContext {
                 }
                 ready(state, image, None)
             }
-            s if matches!(s, "git" | "http" | "https") || s.starts_with("git@") => {
+            s if matches!(s, "git" | "ssh" | "http" | "https") || s.contains('@') => {
                 if let Some(git) = GitRef::parse_context(&self.input)? {
                     let output = git.add_context(graph, &self.input, false, false);
                     return ready(State::new(Some(output), None), None, None);

@@ -213,6 +213,10 @@ impl Host for Collector<'_> {
         self.host.read_files(graph, root, paths)
     }
 
+    fn read_head(&self, graph: &Graph, root: Output, path: &str, length: u64) -> Result<Option<Vec<u8>>, HostError> {
+        self.host.read_head(graph, root, path, length)
+    }
+
     fn modified(&self, graph: &Graph, root: Output, file: Option<&str>) -> Result<Option<i64>, HostError> {
         self.host.modified(graph, root, file)
     }

@@ -14,8 +14,13 @@ use crate::progress;
 /// What went wrong.
 pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, BuildError> {
     let method = if arguments.check { "check" } else { arguments.call.as_str() };
-    if let Some(call) = Call::parse(method)? {
-        return call::run(engine, &request::graph(&arguments.context, arguments.frontend)?, &call).await;
+    let call = Call::parse(method)?;
+    let network = &arguments.frontend.network;
+    let lent = lend::lent(&arguments.secret, &arguments.ssh, &arguments.allow, network)?;
+    if let Some(call) = call {
+        let mut graph = request::graph(engine, &arguments.context, arguments.frontend)?;
+        graph.lent = lent.into();
+        return call::run(engine, &graph, &call).await;
     }
     let quiet = arguments.quiet || arguments.progress == Progress::Quiet;
     let to_stdout = rhost_engine::to_stdout(&arguments.output);
@@ -26,9 +31,7 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
     outputs::refuse_caches(&arguments.cache_from, &arguments.cache_to)?;
     outputs::refuse_attestations(&arguments.attest, arguments.provenance.as_deref(), arguments.sbom.as_deref())?;
     let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let network = &arguments.frontend.network;
-    let lent = lend::lent(&arguments.secret, &arguments.ssh, &arguments.allow, network)?;
-    let mut graph = request::graph(&arguments.context, arguments.frontend)?;
+    let mut graph = request::graph(engine, &arguments.context, arguments.frontend)?;
     graph.lent = lent.into();
     let request = BuildRequest {
         graph,
@@ -40,7 +43,7 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
         jobs: arguments.jobs.map_or((4 * processors).max(32), usize::from),
     };
     if arguments.print_frontend {
-        let chosen = engine.choose_frontend(&request.graph)?;
+        let chosen = engine.choose_frontend(&request.graph).await?;
         println!("{}\n  because {}", chosen.source, chosen.because);
         return Ok(0);
     }

@@ -2,6 +2,7 @@
 mod build;
 mod cache;
 mod call;
+mod contexts;
 mod debug;
 mod disk;
 mod emulation;

@@ -1,48 +1,24 @@
 //! From flags to a request: paths made whole, pairs split, values of the environment fetched. A wrong one names its flag.
 use std::collections::BTreeMap;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use rhost_engine::{BuildError, BuildFile, FrontendChoice, GraphRequest, Kind, NamedContext, NoCache};
+use rhost_engine::{BuildError, Engine, FrontendChoice, GraphRequest, Kind, NoCache};
 use rhost_llb::Platform;
 
+use super::contexts;
 use crate::arguments::FrontendArguments;
 
 fn wrong(message: impl std::fmt::Display) -> BuildError {
     BuildError::new(Kind::Request, message)
 }
 
-/// What `context` and `flags` ask for.
+/// What `context` and `flags` ask for. Reads stdin where they say so.
 ///
 /// # Errors
 /// A flag that is wrong, by name.
-pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, BuildError> {
-    let text = context.to_string_lossy();
-    if text == "-" || text.contains("://") || text.starts_with("git@") {
-        return Err(wrong(format!("context `{text}`: contexts from git, HTTP and stdin are not supported yet"))
-            .hint("check it out, and name the directory"));
-    }
-    let context = std::path::absolute(context).map_err(wrong)?;
-    match std::fs::metadata(&context) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => {
-            return Err(wrong(format!("context `{}` is no directory", context.display())).hint(format!(
-                "the context is the directory that COPY and ADD read from; a build file is named with -f: `rhost build -f {text} .`"
-            )));
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let failed = wrong(format!("context `{}`: there is no such directory", context.display()));
-            let host = text.split('/').next().unwrap_or_default();
-            return Err(if text.contains('/') && host.contains('.') && !text.starts_with('.') {
-                failed.hint("contexts from git and HTTP are not supported yet: check it out, and name the directory")
-            } else {
-                failed.hint("for the directory you are in, write `rhost build .`")
-            });
-        }
-        Err(error) => return Err(wrong(format!("context `{}`: {error}", context.display()))),
-    }
-    let file = build_file(&context, flags.file)?;
+pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Result<GraphRequest, BuildError> {
+    let (context, file) = contexts::main(engine, context, flags.file)?;
     let frontend = match flags.frontend {
         None => FrontendChoice::BySyntaxLine,
         Some(text) if is_file(&text) => FrontendChoice::File(text.into()),
@@ -71,7 +47,7 @@ pub fn graph(context: &Path, flags: FrontendArguments) -> Result<GraphRequest, B
     for text in &flags.build_context {
         let (name, value) =
             text.split_once('=').ok_or_else(|| wrong(format!("--build-context {text}: wanted NAME=VALUE")))?;
-        contexts.insert(name.to_owned(), named_context(text, value)?);
+        contexts.insert(name.to_owned(), contexts::named(text, value)?);
     }
     let mut add_hosts = Vec::new();
     for text in &flags.add_host {
@@ -138,59 +114,4 @@ fn size(text: &str) -> Result<u64, BuildError> {
         (Ok(number), Some(power)) => Ok((number * 1024f64.powi(power as i32)) as u64),
         _ => Err(wrong(format!("--shm-size {text}: wanted a size such as 64m"))),
     }
-}
-
-/// `-f`, relative to the working directory; else `Dockerfile`, else `dockerfile`, in the context.
-fn build_file(context: &Path, file: Option<PathBuf>) -> Result<BuildFile, BuildError> {
-    match file {
-        Some(path) if path.as_os_str() == "-" => {
-            let mut text = Vec::new();
-            std::io::stdin().lock().read_to_end(&mut text).map_err(|error| wrong(format!("-f -: stdin: {error}")))?;
-            Ok(BuildFile::Text(text))
-        }
-        Some(path) => {
-            if !path.exists() && path.is_relative() && context.join(&path).is_file() {
-                let message =
-                    format!("-f {}: there is no such file; -f is relative to the working directory", path.display());
-                let there = context.join(&path);
-                let there = std::env::current_dir()
-                    .ok()
-                    .and_then(|here| Some(there.strip_prefix(here).ok()?.to_owned()))
-                    .unwrap_or(there);
-                return Err(wrong(message).hint(format!("the context has one: `-f {}`", there.display())));
-            }
-            Ok(BuildFile::Path(std::path::absolute(path).map_err(wrong)?))
-        }
-        None => {
-            let lower = context.join("dockerfile");
-            let usual = context.join("Dockerfile");
-            Ok(BuildFile::Path(if !usual.exists() && lower.exists() { lower } else { usual }))
-        }
-    }
-}
-
-fn named_context(text: &str, value: &str) -> Result<NamedContext, BuildError> {
-    if let Some(reference) = value.strip_prefix("docker-image://") {
-        return Ok(NamedContext::Image(reference.to_owned()));
-    }
-    if let Some(rest) = value.strip_prefix("oci-layout://") {
-        let (directory, reference) = match rest.split_once('@') {
-            Some((directory, digest)) => (directory, Some(digest)),
-            None => match rest.rsplit_once(':') {
-                Some((directory, tag)) if !tag.contains('/') => (directory, Some(tag)),
-                _ => (rest, None),
-            },
-        };
-        let directory = std::path::absolute(directory).map_err(wrong)?;
-        return Ok(NamedContext::OciLayout { directory, reference: reference.map(str::to_owned) });
-    }
-    if value.contains("://") || value.starts_with("git@") {
-        return Err(wrong(format!("--build-context {text}: contexts from git and HTTP are not supported yet"))
-            .hint("check it out, and name the directory"));
-    }
-    let directory = std::path::absolute(value).map_err(wrong)?;
-    if !directory.is_dir() {
-        return Err(wrong(format!("--build-context {text}: `{}` is no directory", directory.display())));
-    }
-    Ok(NamedContext::Directory(directory))
 }

@@ -204,7 +204,7 @@ impl ExecStep {
         let Prepared { step, layers, passed } = prepared.await?;
         self.launch(step).await?;
         drop(claims);
-        let (outputs, name) = (self.outputs(), self.vertex.name.clone());
+        let (outputs, name) = (self.outputs(), rhost_registry::redact(&self.vertex.name));
         blocking(move || {
             let mut values = vec![Value::Scratch; outputs];
             let mut put = |output: i64, value: Value| {

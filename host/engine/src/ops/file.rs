@@ -132,7 +132,7 @@ impl FileStep {
                 continue;
             }
             drop(root);
-            let value = Value::Snapshot(active.commit_as(&self.vertex.name)?);
+            let value = Value::Snapshot(active.commit_as(&rhost_registry::redact(&self.vertex.name))?);
             if let Some(output) = usize::try_from(action.output).ok().and_then(|output| outputs.get_mut(output)) {
                 *output = value.clone();
             }

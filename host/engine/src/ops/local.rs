@@ -1,4 +1,4 @@
-//! `local://`: a directory of the user's, read in place. Nothing is copied; COPY reads from it straight into the layer.
+//! `local://`: a directory of the user's, or a remote context in its place, read in place. Nothing is copied; COPY reads from it straight into the layer.
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -20,7 +20,7 @@ pub struct LocalStep {
 impl LocalStep {
     /// Checks the attributes.
     pub fn new(shared: Arc<Shared>, vertex: Arc<Vertex>, name: &str) -> Result<Self, OpFailure> {
-        if !shared.locals.contains_key(name) {
+        if !shared.locals.contains_key(name) && shared.fetched(name).is_none() {
             return Err(OpFailure::NoLocal(name.to_owned()));
         }
         let step = Self { shared, vertex, name: name.to_owned() };
@@ -64,12 +64,16 @@ impl Op<Value> for LocalStep {
 
     async fn run(&self, _: &[Value]) -> Result<Vec<Value>, OpError> {
         let filter = self.filter().map_err(OpError::new)?;
-        let directory = self.shared.locals[&self.name].clone();
-        let (store, modes) = (self.shared.store.clone(), self.shared.modes);
+        let (shared, name) = (self.shared.clone(), self.name.clone());
         let tree = blocking(move || {
+            let modes = shared.modes;
+            let Some(directory) = shared.locals.get(&name) else {
+                let root = shared.fetched(&name).ok_or(OpFailure::NoLocal(name.clone()))?;
+                return Ok(Tree::of_context(root.clone(), &filter, modes, None)?);
+            };
             // A digest covers the mode, so each way of taking modes remembers its own.
-            let digests = store.context_digests(&directory.display().to_string(), modes);
-            Ok(Tree::of_context(Root::open(&directory)?, &filter, modes, Some(Arc::new(digests)))?)
+            let digests = shared.store.context_digests(&directory.display().to_string(), modes);
+            Ok(Tree::of_context(Root::open(directory)?, &filter, modes, Some(Arc::new(digests)))?)
         });
         Ok(vec![Value::Context(Arc::new(tree.await.map_err(OpError::new)?))])
     }

@@ -4,6 +4,7 @@ mod diff;
 mod exec;
 mod file;
 mod git;
+mod http;
 mod image;
 mod local;
 mod merge;
@@ -12,7 +13,7 @@ mod present;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use rhost_llb::{Graph as LlbGraph, OpKind, SourceScheme, Vertex as LlbVertex, cache_key};
 use rhost_solver::{CacheMap, CacheMapInput, Edge, Op, OpError, Vertex};
@@ -59,13 +60,37 @@ fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>, nest: &Nest) -> Result
             Some((SourceScheme::Local, name)) => {
                 Arc::new(local::LocalStep::new(shared, inner.clone(), name).map_err(refuse)?)
             }
-            Some((SourceScheme::Git, _)) => Arc::new(git::GitStep::new(shared, inner).map_err(refuse)?),
-            _ => return Err(refuse(OpFailure::NotYet(format!("the source `{}`", source.identifier)))),
+            Some((SourceScheme::Git, _)) => {
+                once(nest, vertex, || Ok(Arc::new(git::GitStep::new(shared, inner).map_err(refuse)?)))?
+            }
+            Some((SourceScheme::Http | SourceScheme::Https, _)) => once(nest, vertex, || {
+                Ok(Arc::new(http::HttpStep::new(shared, inner.clone(), source).map_err(refuse)?))
+            })?,
+            _ => {
+                let identifier = rhost_registry::redact(&source.identifier);
+                return Err(refuse(OpFailure::NotYet(format!("the source `{identifier}`"))));
+            }
         },
         OpKind::Build(op) => Arc::new(build::BuildStep::new(shared, inner.clone(), op, nest.clone()).map_err(refuse)?),
     };
     let inputs = vertex.inputs.iter().map(|edge| Edge { vertex: edge.vertex, output: edge.output as usize }).collect();
     Ok(Vertex { digest: vertex.digest, op, inputs, ignore_cache: vertex.metadata.ignore_cache })
+}
+
+/// The step of `vertex`, which is one for all graphs of a build: a server that one of them has asked is not asked by another, and tells both the same.
+fn once(
+    nest: &Nest,
+    vertex: &LlbVertex,
+    make: impl FnOnce() -> Result<Arc<dyn Op<Value>>, BuildError>,
+) -> Result<Arc<dyn Op<Value>>, BuildError> {
+    let Some(session) = nest.session.upgrade() else { return make() };
+    let mut known = session.remote_sources.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(step) = known.get(&vertex.digest) {
+        return Ok(step.clone());
+    }
+    let step = make()?;
+    known.insert(vertex.digest, step.clone());
+    Ok(step)
 }
 
 /// The ids of the cache mounts of `vertex`.

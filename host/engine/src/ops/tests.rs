@@ -1,7 +1,7 @@
 //! Graph and file operations on a real store, without images: what LLB says a tree is, found in it.
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use rhost_llb::{
     CopyFrom, Definition, FileAction, FileActionCopy, FileActionKind, FileActionMkDir, FileActionMkFile, FileActionRm,
@@ -13,6 +13,7 @@ use rhost_rootfs::{OverlayXattrs, OwnerPolicy, Tree};
 use rhost_solver::{Edge, Graph, MemoryCache, Solver};
 use rhost_store::{Durability, Store, StoreOptions};
 
+use crate::downloads::Downloads;
 use crate::emulation::Emulation;
 use crate::event::Events;
 use crate::git::{Git, GitOptions, GitSettings};
@@ -49,6 +50,8 @@ fn room() -> Option<Room> {
         once,
         emulation: Arc::new(Emulation::new(Vec::new())),
         git: Git::new(GitOptions::default(), Proxies::default(), &GitSettings::default()),
+        downloads: Downloads::new(client.clone()),
+        uploads: BTreeMap::new(),
         images: Images::new(store.clone(), client, BTreeMap::new()),
         store,
         events: Events::none(),
@@ -56,6 +59,7 @@ fn room() -> Option<Room> {
         lent: Arc::default(),
         modes: rhost_rootfs::Modes::AsTheyAre,
         locals: BTreeMap::from([("ctx".into(), dir.path().join("ctx"))]),
+        fetched: OnceLock::new(),
         owners,
         vertices: Mutex::default(),
     });

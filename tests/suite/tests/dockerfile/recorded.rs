@@ -65,6 +65,14 @@ impl Host for RecordedHost {
         Some(self.session.clone())
     }
 
+    fn read_head(&self, graph: &Graph, root: Output, path: &str, length: u64) -> Result<Option<Vec<u8>>, HostError> {
+        let mut file = self.read_files(graph, root, &[path])?.pop().flatten();
+        if let Some(file) = &mut file {
+            file.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+        }
+        Ok(file)
+    }
+
     fn read_files(&self, graph: &Graph, root: Output, paths: &[&str]) -> Result<Vec<Option<Vec<u8>>>, HostError> {
         let key = match &graph.node(root.node).op {
             Op::Source(source) => &source.identifier,
