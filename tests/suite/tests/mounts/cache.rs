@@ -93,6 +93,27 @@ fn wrong_cache_mounts_say_where_and_why() {
     assert!(text.contains("required"), "{text}");
 }
 
+#[test]
+fn of_two_mounts_on_one_target_the_later_is_seen() {
+    let Some((host, _registry)) = host() else { return };
+    let secret = format!("id=s,src={}", host.write("secret", "hush").expect("written").display());
+    let run = |mounts: &str, text: &str| {
+        said(build(&host, &format!("FROM busybox\nRUN {mounts} {text}\n"), &["--secret", &secret]))
+    };
+    let (one, two) = ("--mount=type=cache,id=one,target=/c", "--mount=type=cache,id=two,target=/c");
+    assert_eq!(run(&format!("{one} {two}"), "touch /c/f; ls /c"), "f\n");
+    assert_eq!(
+        run("--mount=type=cache,id=one,target=/a --mount=type=cache,id=two,target=/b", "ls /a /b"),
+        "/a:\n\n/b:\nf\n"
+    );
+    assert_eq!(run(&format!("{two} {one} --mount=type=cache,id=two,target=/c/in"), "ls /c; ls /c/in"), "in\nf\n");
+    assert_eq!(run(&format!("{two} --mount=type=tmpfs,target=/c"), "ls /c; echo empty"), "empty\n");
+    assert_eq!(
+        run("--mount=type=secret,id=none,target=/s --mount=type=secret,id=s,target=/s", "cat /s; echo"),
+        "hush\n"
+    );
+}
+
 /// The cache mount in which a step of [`holder`] has begun.
 fn begun(host: &TestHost, id: &str) -> PathBuf {
     until(id, || {

@@ -287,3 +287,31 @@ fn missing_and_refusing_agents() {
     let text = build(&host, required, &["--ssh", &open, "--ssh", &open]).failure(2);
     assert!(text.contains("`default` is given twice"), "{text}");
 }
+
+#[test]
+fn what_an_agent_refuses_the_step_is_told() {
+    use std::io::{Read as _, Write as _};
+    let Some((host, _registry)) = host() else { return };
+    let Some(tools) = tools(&host) else { return };
+    let socket = host.dir().join("refusing.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("bound");
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let mut length = [0; 4];
+                while stream.read_exact(&mut length).is_ok() {
+                    let mut message = vec![0; u32::from_be_bytes(length) as usize];
+                    // SSH_AGENT_FAILURE, to everything.
+                    if stream.read_exact(&mut message).is_err() || stream.write_all(&[0, 0, 0, 1, 5]).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let lend = format!("default={}", socket.display());
+    let dockerfile = "FROM busybox\nRUN --mount=type=ssh,required --mount=from=tools,target=/t /t/ld.so --library-path /t /t/ssh-add -l 2>&1\n";
+    let text = build(&host, dockerfile, &["--ssh", &lend, "--build-context", &tools]).failure(1);
+    assert!(text.contains("agent refused operation") && text.contains("Dockerfile:2"), "{text}");
+    assert!(text.contains("exit code: 1") || text.contains("exit code 1"), "{text}");
+}
