@@ -31,6 +31,9 @@ pub const TEST_PACKAGES: &[(&str, &str)] = &[
     ("python3", "/usr/bin/python3"),
     ("xz-utils", "/usr/bin/xz"),
     ("zstd", "/usr/bin/zstd"),
+    ("git", "/usr/lib/git-core/git-http-backend"),
+    ("openssh-server", "/usr/sbin/sshd"),
+    ("openssh-client", "/usr/bin/ssh-agent"),
 ];
 
 /// Installs what is missing of `packages`; says what it does. Needs no privilege when nothing is missing.

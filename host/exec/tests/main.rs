@@ -1,5 +1,6 @@
 //! Real containers from a busybox root, as root and as a plain user.
 mod emulation;
+mod guard;
 mod kit;
 mod lend;
 mod limits;

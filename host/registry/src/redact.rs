@@ -2,7 +2,7 @@
 //!
 //! Works on any text that may hold URLs, so that messages of libraries can pass through it unread.
 
-/// `text` with the user information of every URL in it masked as `xxxxx:xxxxx@`, and the values of query parameters
+/// `text` with the user information of every URL in it masked as `xxxxx:xxxxx@` (the name alone stays with ssh, where it is no secret), and the values of query parameters
 /// that carry tokens or signatures masked as `xxxxx`.
 pub fn redact(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -14,17 +14,19 @@ pub fn redact(text: &str) -> String {
             .find(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`' | '<' | '>' | ')'))
             .unwrap_or(after.len());
         let (url, tail) = after.split_at(end);
-        push_redacted(&mut out, url);
+        let is_ssh = before.to_ascii_lowercase().ends_with("ssh://");
+        push_redacted(&mut out, url, is_ssh);
         rest = tail;
     }
     out.push_str(rest);
     out
 }
 
-fn push_redacted(out: &mut String, url: &str) {
+fn push_redacted(out: &mut String, url: &str, is_ssh: bool) {
     let authority_end = url.find(['/', '?', '#']).unwrap_or(url.len());
     let (authority, path) = url.split_at(authority_end);
     match authority.rsplit_once('@') {
+        Some((user, _)) if is_ssh && !user.contains(':') => out.push_str(authority),
         Some((_, host)) => {
             out.push_str("xxxxx:xxxxx@");
             out.push_str(host);
@@ -65,6 +67,7 @@ mod tests {
         assert_eq!(redact("GET https://me:pw@r.io/v2/ failed"), "GET https://xxxxx:xxxxx@r.io/v2/ failed");
         assert_eq!(redact("a http://u@h b http://v:w@i/x"), "a http://xxxxx:xxxxx@h b http://xxxxx:xxxxx@i/x");
         assert_eq!(redact("https://a:p@w@h/x"), "https://xxxxx:xxxxx@h/x");
+        assert_eq!(redact("ssh://git@h/x ssh://git:pw@h/x"), "ssh://git@h/x ssh://xxxxx:xxxxx@h/x");
     }
 
     #[test]

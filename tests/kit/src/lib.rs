@@ -5,6 +5,7 @@
 mod base_image;
 mod buildkitd;
 mod cache;
+mod git_server;
 mod host;
 mod keeper;
 mod layout;
@@ -16,6 +17,7 @@ mod torture;
 pub use base_image::{Image, busybox, busybox_everywhere, debian};
 pub use buildkitd::{Buildkitd, peer};
 pub use cache::cached;
+pub use git_server::{GitServer, SshServer, git};
 pub use host::{Ran, TestHost, host_with_busybox, rhost_binary};
 pub use keeper::Keeper;
 pub use layout::{Platform, write_layout};

@@ -253,7 +253,7 @@ fn read_head(reader: &mut BufReader<TcpStream>) -> Result<(String, Vec<(String, 
     }
 }
 
-fn read_request(client: &TcpStream) -> Result<Asked> {
+pub(crate) fn read_request(client: &TcpStream) -> Result<Asked> {
     let mut reader = BufReader::new(client.try_clone()?);
     let (first, headers) = read_head(&mut reader)?;
     let mut words = first.split(' ');

@@ -115,6 +115,8 @@ pub async fn lend(shared: &Shared, source: &GitSource, seconds: u64) -> Result<L
     if let Some((header, secrets)) = header(shared, source)? {
         let scope = source.remote.scope();
         lent.config.push((format!("http.{scope}.extraheader"), format!("Authorization: {header}")));
+        // What a redirect would get is for `redirect` to say.
+        lent.config.push((format!("http.{scope}.followRedirects"), "false".into()));
         lent.secrets = secrets;
         lent.has_credential = true;
     }

@@ -48,8 +48,8 @@ pub struct Run<'a> {
     pub remote: bool,
     /// Whether its words go to the log.
     pub told: bool,
-    /// Where it runs, if not in the tree.
-    pub directory: Option<&'a Path>,
+    /// Whether it is asked where an answer redirects to.
+    pub traced: bool,
 }
 
 /// What git said.
@@ -57,6 +57,8 @@ pub struct Said {
     pub status: ExitStatus,
     pub answer: Vec<u8>,
     pub complaint: String,
+    /// Where an answer redirects to, of a traced run.
+    pub location: Option<String>,
 }
 
 impl Said {
@@ -78,9 +80,18 @@ impl Lines {
     fn hear(&mut self, chunk: &[u8], mut tell: impl FnMut(&str, bool)) {
         self.rest.extend_from_slice(chunk);
         while let Some(at) = self.rest.iter().position(|b| matches!(b, b'\n' | b'\r')) {
-            let end = self.rest[at];
+            let mut end = self.rest[at];
+            let mut length = 1;
+            if end == b'\r' {
+                // ssh ends its lines with both; what follows may not be here yet.
+                match self.rest.get(at + 1) {
+                    None => break,
+                    Some(b'\n') => (end, length) = (b'\n', 2),
+                    Some(_) => {}
+                }
+            }
             let line = String::from_utf8_lossy(&self.rest[..at]).trim_end().to_owned();
-            self.rest.drain(..=at);
+            self.rest.drain(..at + length);
             if line.is_empty() {
                 continue;
             }
@@ -164,6 +175,17 @@ impl Runner<'_> {
     /// # Errors
     /// There is no git; it cannot be started; it heard nothing for too long.
     pub async fn try_run(&self, arguments: &[&str], run: &Run<'_>) -> Result<Said, OpFailure> {
+        loop {
+            let said = self.run_once(arguments, run).await?;
+            let failed = run.remote && said.status != ExitStatus::Code(0);
+            if !failed || !self.follow_redirect(&said.complaint).await? {
+                return Ok(said);
+            }
+        }
+    }
+
+    /// One run, redirects not followed where there is a credential.
+    pub(super) async fn run_once(&self, arguments: &[&str], run: &Run<'_>) -> Result<Said, OpFailure> {
         let git = &self.shared.git;
         let mut command = HostCommand::new(git.program()?, Vec::<String>::new(), self.shared.store.root().to_owned());
         command.arguments = arguments.iter().map(OsString::from).collect();
@@ -172,6 +194,12 @@ impl Runner<'_> {
         if run.remote {
             command.patience = Some(git.patience);
             config.extend(self.lent.config.iter().cloned());
+            config.extend(self.redirect_config());
+            if run.traced {
+                // git masks credentials in it by itself.
+                command.environment.push(("GIT_TRACE_CURL".into(), "1".into()));
+                command.environment.push(("GIT_TRACE_CURL_NO_DATA".into(), "1".into()));
+            }
             command.environment.push(("GIT_SSH_COMMAND".into(), self.lent.ssh.clone().into()));
             if let Some(agent) = &self.lent.agent {
                 command.environment.push(("SSH_AUTH_SOCK".into(), agent.into()));
@@ -191,9 +219,6 @@ impl Runner<'_> {
             environment.push(("GIT_WORK_TREE".into(), tree.into()));
             command.directory = tree.to_owned();
         }
-        if let Some(directory) = run.directory {
-            command.directory = directory.to_owned();
-        }
         for (name, value) in &run.environment {
             environment.retain(|(known, _)| known != name);
             environment.push(((*name).into(), value.clone()));
@@ -204,6 +229,7 @@ impl Runner<'_> {
             command.held = held;
         }
         let (mut answer, mut complaint, mut lines) = (Vec::new(), String::new(), Lines::default());
+        let mut location = None;
         let mut hear = |stream: OutputStream, chunk: &[u8]| {
             if stream == OutputStream::Stdout {
                 let room = LONGEST_ANSWER.saturating_sub(answer.len());
@@ -211,6 +237,12 @@ impl Runner<'_> {
                 return;
             }
             lines.hear(chunk, |line, passing| {
+                if let Some((_, header)) = line.split_once("Recv header: ").filter(|_| run.traced) {
+                    let (name, value) = header.split_once(':').unwrap_or_default();
+                    if name.eq_ignore_ascii_case("location") {
+                        location = Some(value.trim().to_owned());
+                    }
+                }
                 let line = self.lent.redact(line);
                 if !passing && complaint.len() < LONGEST_COMPLAINT {
                     complaint.push_str(&line);
@@ -234,7 +266,7 @@ impl Runner<'_> {
                 },
             }
             .into()),
-            HostExit::Ended(status) => Ok(Said { status, answer, complaint }),
+            HostExit::Ended(status) => Ok(Said { status, answer, complaint, location }),
         }
     }
 
@@ -263,5 +295,21 @@ impl Runner<'_> {
         let Some(vertex) = self.log else { return };
         let bytes = format!("{line}\n").into_bytes().into();
         self.shared.once.send(Event::Log { vertex, stream: 2, bytes, at: Timestamp::now() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_in_three_ways() {
+        let (mut lines, mut told) = (Lines::default(), Vec::new());
+        for chunk in [&b"one\ntw"[..], b"o\r", b"\n10%\r", b"20%\r30%\rdone\n", b"rest\r", b"\n"] {
+            lines.hear(chunk, |line, passing| told.push((line.to_owned(), passing)));
+        }
+        let whole: Vec<&str> = told.iter().filter(|(_, passing)| !passing).map(|(line, _)| line.as_str()).collect();
+        assert_eq!(whole, ["one", "two", "done", "rest"]);
+        assert!(told.iter().filter(|(_, passing)| *passing).count() <= 1, "progress is told now and then: {told:?}");
     }
 }

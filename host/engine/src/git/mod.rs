@@ -12,6 +12,7 @@ mod checkout;
 mod command;
 mod error;
 mod fetch;
+mod redirect;
 mod remote;
 mod resolve;
 mod source;
@@ -32,6 +33,7 @@ pub use fetch::claim;
 pub use resolve::{Resolved, resolve};
 pub use source::GitSource;
 
+use redirect::Redirect;
 use resolve::Refs;
 
 /// How long git may say nothing while it talks to a server.
@@ -68,17 +70,33 @@ pub struct Git {
     patience: Duration,
     /// What remotes have answered in this build, so that one name is one commit in all of it.
     asked: Mutex<HashMap<String, Arc<OnceCell<Refs>>>>,
+    /// Where remotes have moved to, one step after the other.
+    redirects: Mutex<HashMap<String, Vec<Redirect>>>,
 }
 
 impl Git {
     /// For one build.
     pub fn new(options: GitOptions, proxies: Proxies, settings: &GitSettings) -> Self {
-        Self { options, proxies, patience: settings.timeout.unwrap_or(PATIENCE), asked: Mutex::default() }
+        Self {
+            options,
+            proxies,
+            patience: settings.timeout.unwrap_or(PATIENCE),
+            asked: Mutex::default(),
+            redirects: Mutex::default(),
+        }
     }
 
     /// How long git may say nothing while it talks to a server.
     pub fn patience(&self) -> Duration {
         self.patience
+    }
+
+    fn redirects(&self, url: &str) -> Vec<Redirect> {
+        self.redirects.lock().unwrap_or_else(PoisonError::into_inner).get(url).cloned().unwrap_or_default()
+    }
+
+    fn add_redirect(&self, url: &str, redirect: Redirect) {
+        self.redirects.lock().unwrap_or_else(PoisonError::into_inner).entry(url.to_owned()).or_default().push(redirect);
     }
 
     fn asked(&self, question: String) -> Arc<OnceCell<Refs>> {
