@@ -68,3 +68,7 @@ pub use rhost_store::{
 pub use save::full_name;
 pub use ship::{FrontendPush, PushedFrontend};
 pub use uploads::Upload;
+
+// Tests run programs of the host below a guard, which is the test binary again.
+#[cfg(test)]
+rhost_exec::init_before_main!();

@@ -4,6 +4,8 @@ mod diff;
 mod exec;
 mod file;
 mod git;
+#[cfg(test)]
+mod git_tests;
 mod http;
 mod image;
 mod local;

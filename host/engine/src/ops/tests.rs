@@ -24,15 +24,15 @@ use crate::shared::Shared;
 use crate::value::Value;
 
 /// A store, a solver, and a local directory `ctx`.
-struct Room {
+pub(super) struct Room {
     dir: tempfile::TempDir,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     solver: Solver<Value>,
     runtime: tokio::runtime::Runtime,
 }
 
 /// `None`, said aloud, where overlays cannot be mounted.
-fn room() -> Option<Room> {
+pub(super) fn room() -> Option<Room> {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CI").is_none(), "cannot run here: overlay mounts need root");
         eprintln!("SKIP: overlay mounts need root");
@@ -44,12 +44,13 @@ fn room() -> Option<Room> {
     std::fs::create_dir(dir.path().join("ctx")).unwrap();
     let client = Client::new(RegistryConfig::default(), Arc::new(NoCredentials), ClientOptions::standard()).unwrap();
     let owners = OwnerPolicy::Exact;
+    let git = GitOptions { programs: ["/usr/bin", "/bin"].map(Into::into).to_vec(), known_hosts: None };
     let once = Arc::new(Once::new(store.clone(), Events::none()));
     let shared = Arc::new(Shared {
         layers: Arc::new(Layers::new(store.clone(), owners, Events::none(), once.clone())),
         once,
         emulation: Arc::new(Emulation::new(Vec::new())),
-        git: Git::new(GitOptions::default(), Proxies::default(), &GitSettings::default()),
+        git: Git::new(git, Proxies::default(), &GitSettings::default()),
         downloads: Downloads::new(client.clone()),
         uploads: BTreeMap::new(),
         images: Images::new(store.clone(), client, BTreeMap::new()),
@@ -69,11 +70,19 @@ fn room() -> Option<Room> {
 }
 
 impl Room {
-    fn solve(&self, definition: &Definition, output: usize) -> Value {
+    pub(super) fn solve(&self, definition: &Definition, output: usize) -> Value {
         let graph = LlbGraph::load(definition, &Limits::HOSTILE).unwrap();
         let solvable = Graph::new(super::graph(&self.shared, &graph, &super::Nest::default()).unwrap()).unwrap();
         let edge = Edge { vertex: graph.head().vertex, output };
         self.runtime.block_on(self.solver.solve(&solvable, &[edge])).unwrap().remove(0)
+    }
+
+    /// What a definition that cannot be solved ends with.
+    pub(super) fn fail(&self, definition: &Definition) -> String {
+        let graph = LlbGraph::load(definition, &Limits::HOSTILE).unwrap();
+        let solvable = Graph::new(super::graph(&self.shared, &graph, &super::Nest::default()).unwrap()).unwrap();
+        let edge = Edge { vertex: graph.head().vertex, output: 0 };
+        self.runtime.block_on(self.solver.solve(&solvable, &[edge])).err().unwrap().to_string()
     }
 
     fn build(&self, make: impl FnOnce(&mut GraphBuilder) -> Option<State>) -> Value {
@@ -83,7 +92,7 @@ impl Room {
     }
 
     /// `path = text` of every file, `path/` of every directory without files.
-    fn list(&self, value: &Value) -> Vec<String> {
+    pub(super) fn list(&self, value: &Value) -> Vec<String> {
         let root = match value {
             Value::Scratch => return Vec::new(),
             Value::Snapshot(id) => {
