@@ -300,6 +300,15 @@ pub enum Progress {
     Quiet,
 }
 
+/// How `--explain` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Explain {
+    /// A few lines for each step.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
 /// What a build file is turned into a graph with; shared by `build` and `debug dump-llb`.
 #[derive(Debug, Args)]
 pub struct FrontendArguments {
@@ -413,6 +422,9 @@ pub struct BuildArguments {
     /// Print only the image's digest; the same as `--progress quiet`.
     #[arg(short, long, help_heading = SHOWN)]
     pub quiet: bool,
+    /// Tell of every step, after the build and on stdout, why it ran or by what the cache knew it: for people, or as JSON.
+    #[arg(long, value_name = "FORMAT", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "text", help_heading = SHOWN)]
+    pub explain: Option<Explain>,
     /// Write the image's digest to FILE.
     #[arg(long, value_name = "FILE", help_heading = WHERE)]
     pub iidfile: Option<PathBuf>,

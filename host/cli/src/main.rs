@@ -2,6 +2,7 @@
 mod arguments;
 mod commands;
 mod environment;
+mod explain;
 mod failure;
 mod manual;
 mod progress;

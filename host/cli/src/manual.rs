@@ -11,6 +11,7 @@ Examples:
   rhost build -t registry.example/team/app:1 --push .  to a registry
   rhost build --platform linux/amd64,linux/arm64 -o type=oci,dest=app.tar .
   rhost build --secret id=npm,src=$HOME/.npmrc --ssh default .
+  rhost build --explain .                              why each step ran, or by what the cache knew it
   rhost build --check .                                what the linter finds; nothing is built
 
 Exit codes:

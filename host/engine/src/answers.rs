@@ -60,6 +60,11 @@ impl Consultation<'_> {
         let shared = &self.session.shared;
         let title = format!("[internal] load frontend {}", self.chosen.source);
         let ready = shared.internal(&title, self.ready()).await?;
+        let version = match &ready.bytes {
+            Some(bytes) => bytes.digest().to_string(),
+            None => format!("of rhost {}", env!("CARGO_PKG_VERSION")),
+        };
+        shared.explainer.frontend(format!("{} {version}", self.chosen.source));
         let recorder = Arc::new(Recorder::new(self.session.clone()));
         if let Some(transcript) = &ready.transcript
             && let Some(outcome) = recorder.replay(transcript).await

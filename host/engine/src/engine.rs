@@ -277,8 +277,17 @@ impl Engine {
             };
             Ok::<_, BuildError>((target.clone(), value))
         });
-        let results = futures_util::future::try_join_all(solves).await?;
-        let (mut exported, orders) = exporter.export(&session.shared, results, outcome.metadata).await?;
+        let results = futures_util::future::try_join_all(solves).await;
+        // Beside the export.
+        let (explainer, whole) = (session.shared.explainer.clone(), results.is_ok());
+        let explained = tokio::task::spawn_blocking(move || explainer.finish(whole));
+        let exported = match results {
+            Ok(results) => exporter.export(&session.shared, results, outcome.metadata).await,
+            Err(error) => Err(error),
+        };
+        // What it panics of is no fault of the build.
+        drop(explained.await);
+        let (mut exported, orders) = exported?;
         for order in &orders {
             exported.pushed.extend(self.run_push(order, events).await?);
         }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use rhost_llb::VertexDigest;
 
+use crate::explain::{Explanation, StepExplained};
+
 /// Something happened in a build.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -79,6 +81,15 @@ pub enum Event {
     },
     /// The frontend has found something in the build file that fails nothing.
     Finding(Arc<Finding>),
+    /// Why a vertex that an earlier build had runs all the same.
+    Because {
+        /// Which vertex.
+        vertex: VertexDigest,
+        /// The step, and what differs.
+        step: Arc<StepExplained>,
+    },
+    /// All steps, and why they ran or did not (`--explain`).
+    Explanation(Arc<Explanation>),
 }
 
 /// What a frontend has found in its build file.

@@ -13,6 +13,7 @@ mod entitlements;
 mod epoch;
 mod error;
 mod event;
+mod explain;
 mod export;
 mod file_name;
 mod frontends;
@@ -49,6 +50,9 @@ pub use engine::{Dumped, Engine, EngineOptions};
 pub use entitlements::{Entitlement, Entitlements, UnknownEntitlement};
 pub use error::{BuildError, Kind, Place};
 pub use event::{Event, Events, Finding};
+pub use explain::{
+    Cause, Change, Compared, Explanation, How, KeyInput, KeyPart, PartKind, State, StepExplained, Values, Why,
+};
 pub use export::{Exported, to_stdout};
 pub use frontends::{Because, ChosenFrontend, FrontendBytes, FrontendSource};
 pub use gc::{GcSettings, Space, parse_duration};

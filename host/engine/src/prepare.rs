@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rhost_llb::{BlobDigest, Platform, VertexDigest};
 use rhost_registry::{OciLayout, Reference, redact};
 use rhost_rootfs::OwnerPolicy;
-use rhost_solver::{Event as SolverEvent, Solver};
+use rhost_solver::{Event as SolverEvent, Ports, Solver};
 use rhost_store::Store;
 
 use crate::blame;
@@ -18,6 +18,7 @@ use crate::downloads::Downloads;
 use crate::engine::{Engine, cache};
 use crate::error::{BuildError, Kind};
 use crate::event::{Event, Events};
+use crate::explain::{About, Explainer, State};
 use crate::frontends::{ChosenFrontend, choose};
 use crate::git::Git;
 use crate::images::Images;
@@ -120,6 +121,7 @@ impl Engine {
         let once = Arc::new(Once::new(store.clone(), events.clone()));
         let owners = if self.options.single_id { OwnerPolicy::BestEffort } else { OwnerPolicy::Exact };
         let layers = Arc::new(Layers::new(store.clone(), owners, events.clone(), once.clone()));
+        let explainer = Arc::new(Explainer::new(store.clone(), events.clone(), Platform::host(), request.explain));
         let shared = Arc::new(Shared {
             store: store.clone(),
             layers: layers.clone(),
@@ -136,10 +138,12 @@ impl Engine {
             fetched: OnceLock::new(),
             lent: request.lent.clone(),
             owners,
+            explainer: explainer.clone(),
             vertices: Mutex::default(),
         });
+        let ports = Ports { turns: once, witness: explainer.clone() };
         let session = Arc::new_cyclic(|me| Session {
-            solver: Solver::among_others(cache(store, layers), once, jobs, teller(&shared)),
+            solver: Solver::with(cache(store, layers), ports, jobs, teller(&shared)),
             shared: shared.clone(),
             pull: request.pull,
             findings: Mutex::default(),
@@ -174,6 +178,7 @@ impl Engine {
             let message = "the build file is said to be in the context, which is a directory";
             return Err(BuildError::new(Kind::Request, message).hint("name it by its path"));
         };
+        explainer.begin(About::of(request, shared.modes, &file, &text));
         let chosen = choose(&request.frontend, &request.build_args, &file, &text);
         Ok(Prepared { session, chosen, file, text, contexts, options })
     }
@@ -216,6 +221,7 @@ fn teller(shared: &Arc<Shared>) -> impl Fn(SolverEvent) + Send + Sync + use<> {
                 }
             }
             SolverEvent::Completed(vertex) => {
+                shared.explainer.ended(vertex, State::Ran);
                 if over.insert(vertex) {
                     done(vertex, false, None);
                 }
@@ -225,7 +231,10 @@ fn teller(shared: &Arc<Shared>) -> impl Fn(SolverEvent) + Send + Sync + use<> {
                     done(vertex, true, None);
                 }
             }
-            SolverEvent::Failed(vertex, error) => done(vertex, false, Some(redact(&error.to_string()).into())),
+            SolverEvent::Failed(vertex, error) => {
+                shared.explainer.ended(vertex, State::Failed);
+                done(vertex, false, Some(redact(&error.to_string()).into()));
+            }
         }
     }
 }

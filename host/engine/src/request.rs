@@ -101,6 +101,8 @@ pub struct GraphRequest {
     pub pull: bool,
     /// `--normalize-modes`: files of local contexts have the modes that git keeps; `None` is what the configuration says.
     pub normalize_modes: Option<bool>,
+    /// `--explain`: all steps are told of.
+    pub explain: bool,
     /// `--network`, `default` left out: `none` or `host`.
     pub network: Option<String>,
     /// `--add-host`, `HOST:IP` or `HOST=IP`.

@@ -84,7 +84,9 @@ impl Session {
         self.begin_anew(&graph)?;
         let solvable = Graph::new(vertices).map_err(|error| wrong(&error))?;
         let target = Edge { vertex: graph.head().vertex, output: graph.head().output as usize };
-        Ok((Arc::new(graph), solvable, target))
+        let graph = Arc::new(graph);
+        self.shared.explainer.graph(&graph);
+        Ok((graph, solvable, target))
     }
 
     /// Empties the cache mounts of steps that are not to use the cache, once in a build, before the first of them runs: as BuildKit

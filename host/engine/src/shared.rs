@@ -12,6 +12,7 @@ use rhost_store::{SnapshotId, Store};
 use crate::downloads::Downloads;
 use crate::emulation::Emulation;
 use crate::event::{Event, Events};
+use crate::explain::Explainer;
 use crate::git::Git;
 use crate::images::Images;
 use crate::layers::Layers;
@@ -70,6 +71,8 @@ pub struct Shared {
     pub lent: Arc<Lent>,
     /// What a refused chown means.
     pub owners: OwnerPolicy,
+    /// Why steps run.
+    pub explainer: Arc<Explainer>,
     /// Names for progress.
     pub vertices: Mutex<HashMap<VertexDigest, VertexInfo>>,
 }

@@ -131,7 +131,7 @@ pub(crate) fn child_path(path: &[u8], name: &[u8]) -> Vec<u8> {
 }
 
 /// Digest of a file, or of a directory's own metadata.
-fn own(tree: &Inner, node: &mut Node, path: &[u8]) -> Result<Digest> {
+pub(crate) fn own(tree: &Inner, node: &mut Node, path: &[u8]) -> Result<Digest> {
     if let Some(digest) = node.own {
         return Ok(digest);
     }
@@ -227,12 +227,12 @@ fn header(hasher: &mut Hasher, stat: &Stat, owner: Owner, link: &[u8]) {
     hasher.update(format!("unamegnamedevmajor{major}devminor{minor}"));
 }
 
-struct Item {
+pub(crate) struct Item {
     /// Path as asked for: below the prefix as it was written, not as it was resolved.
-    path: Vec<u8>,
-    digest: Digest,
+    pub(crate) path: Vec<u8>,
+    pub(crate) digest: Digest,
     /// A symlink at the top that is to be followed.
-    follow: bool,
+    pub(crate) follow: bool,
 }
 
 struct Selection<'a> {
@@ -249,7 +249,12 @@ struct Selection<'a> {
 }
 
 /// What a wildcard or filter selects, in the order of the hash, and the prefix that is cut from the paths.
-fn included(tree: &Inner, top: &mut Node, path: &[u8], options: &ChecksumOptions) -> Result<(Vec<u8>, Vec<Item>)> {
+pub(crate) fn included(
+    tree: &Inner,
+    top: &mut Node,
+    path: &[u8],
+    options: &ChecksumOptions,
+) -> Result<(Vec<u8>, Vec<Item>)> {
     // The root has the empty name here, as in BuildKit's keys.
     let pattern = if path == b"/" { b"".as_slice() } else { path };
     let matcher = |p: &[String]| if p.is_empty() { Ok(None) } else { PatternMatcher::new(p).map(Some) };

@@ -18,7 +18,7 @@ use crate::{ChecksumOptions, DigestCache, Error, Filter, Modes, Owner, Result, R
 /// A view of a directory: which files take part, who owns them, what they hash to. Cheap to clone, shared between threads.
 #[derive(Clone)]
 pub struct Tree {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -162,7 +162,7 @@ impl Tree {
         self.inner.modes.of(stat)
     }
 
-    fn top(&self) -> MutexGuard<'_, Node> {
+    pub(crate) fn top(&self) -> MutexGuard<'_, Node> {
         self.inner.top.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,11 +13,13 @@ mod op;
 mod recall;
 mod solver;
 mod turns;
+mod witness;
 mod work;
 
 pub use cache::{Asked, CacheStore, Key, Link, Recollection, content_key, output_digest};
 pub use graph::{Edge, Graph, GraphError, Vertex};
 pub use memory_cache::MemoryCache;
 pub use op::{CacheMap, CacheMapInput, Op, OpError};
-pub use solver::{Event, SolveError, Solver};
+pub use solver::{Event, Ports, SolveError, Solver};
 pub use turns::{Alone, Turn, Turns};
+pub use witness::{Answer, Nobody, Seen, SeenInput, Witness};

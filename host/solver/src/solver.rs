@@ -14,6 +14,7 @@ use crate::cache::{CacheStore, Key, Link, content_key, output_digest};
 use crate::graph::{Edge, Graph, GraphError};
 use crate::op::{CacheMap, Op, OpError};
 use crate::turns::{Alone, Turns};
+use crate::witness::{Answer, Nobody, Seen, SeenInput, Witness};
 use crate::work::Work;
 
 /// What happens to a vertex. No times: the listener has the clock.
@@ -63,6 +64,10 @@ pub enum SolveError {
 
 /// By what keys a vertex' outputs are known.
 pub(crate) struct Keys {
+    /// How the vertex enters them.
+    map: CacheMap,
+    /// What the cache had.
+    answer: Answer,
     /// For each output: every way to it that is known. The first is the one that is recorded.
     pub(crate) ways: Vec<Vec<Key>>,
     /// For each output the key whose result the cache has; only if it has all.
@@ -100,6 +105,8 @@ pub(crate) struct Node<T> {
     pub(crate) contents: Mutex<HashMap<usize, Digest>>,
     /// It was said that the cache has it.
     pub(crate) told: AtomicBool,
+    /// The witness has heard of it, and of all below it.
+    witnessed: AtomicBool,
 }
 
 /// Weak: a vertex lives as long as a solve wants it.
@@ -108,11 +115,27 @@ type Nodes<T> = HashMap<(VertexDigest, bool), Weak<Node<T>>>;
 pub(crate) struct Shared<T> {
     pub(crate) cache: Arc<dyn CacheStore<T>>,
     turns: Arc<dyn Turns>,
+    witness: Arc<dyn Witness>,
     pub(crate) events: Box<dyn Fn(Event) + Send + Sync>,
     places: Semaphore,
     nodes: Mutex<Nodes<T>>,
     /// Runs under way, by recorded key: equal keys of different vertices are one run.
     running: Mutex<HashMap<Digest, Weak<Work<Outputs<T>>>>>,
+}
+
+/// Who a solver has beside its cache.
+pub struct Ports {
+    /// Keeps equal work of several processes apart.
+    pub turns: Arc<dyn Turns>,
+    /// Hears why vertices run.
+    pub witness: Arc<dyn Witness>,
+}
+
+impl Default for Ports {
+    /// No other process, and nobody who wants to know.
+    fn default() -> Self {
+        Self { turns: Arc::new(Alone), witness: Arc::new(Nobody) }
+    }
 }
 
 /// Solves graphs. Cheap to clone; clones are the same solver.
@@ -136,19 +159,20 @@ impl<T: Clone + Send + Sync + 'static> Solver<T> {
         places: NonZeroUsize,
         events: impl Fn(Event) + Send + Sync + 'static,
     ) -> Self {
-        Self::among_others(cache, Arc::new(Alone), places, events)
+        Self::with(cache, Ports::default(), places, events)
     }
 
-    /// As [`Solver::new`] where other processes use the same cache: equal work takes `turns`.
-    pub fn among_others(
+    /// As [`Solver::new`] where somebody else is to be asked or told.
+    pub fn with(
         cache: Arc<dyn CacheStore<T>>,
-        turns: Arc<dyn Turns>,
+        ports: Ports,
         places: NonZeroUsize,
         events: impl Fn(Event) + Send + Sync + 'static,
     ) -> Self {
         Self(Arc::new(Shared {
             cache,
-            turns,
+            turns: ports.turns,
+            witness: ports.witness,
             events: Box::new(events),
             places: Semaphore::new(places.get()),
             nodes: Mutex::default(),
@@ -164,11 +188,11 @@ impl<T: Clone + Send + Sync + 'static> Solver<T> {
         for target in targets {
             graph.check_edge(*target)?;
         }
-        let nodes = self.nodes(graph, targets);
-        let outputs = nodes.into_iter().zip(targets).map(|(node, target)| {
+        let (nodes, walk) = (self.nodes(graph, targets), self.0.witness.wants_walk());
+        let outputs = nodes.iter().cloned().zip(targets).map(|(node, target)| {
             let shared = self.0.clone();
             async move {
-                if let Some(value) = shared.recall(&node, target.output).await {
+                if !walk && let Some(value) = shared.recall(&node, target.output).await {
                     return Ok(value);
                 }
                 let outputs = shared.clone().outputs(node.clone()).await?;
@@ -176,7 +200,12 @@ impl<T: Clone + Send + Sync + 'static> Solver<T> {
                 Ok(outputs[target.output].clone())
             }
         });
-        try_join_all(outputs).await
+        let solved = try_join_all(outputs).await;
+        if self.0.witness.wants_rest() {
+            let seen: Vec<Seen> = nodes.iter().flat_map(|node| self.0.unwitnessed(node)).collect();
+            self.0.witness.rest(seen);
+        }
+        solved
     }
 
     /// Nodes for what `targets` reach, inputs first; without recursion, since chains may be long.
@@ -208,6 +237,7 @@ impl<T: Clone + Send + Sync + 'static> Solver<T> {
                     outputs: Work::default(),
                     contents: Mutex::default(),
                     told: AtomicBool::new(false),
+                    witnessed: AtomicBool::new(false),
                 });
                 *slot = Arc::downgrade(&node);
                 node
@@ -299,11 +329,12 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 keys.into_iter().map(|key| Way { key, selector, answers: !forced }).collect()
             })
             .collect();
-        let found = self.look_up(node, &map, &inputs);
+        let mut found = self.look_up(node, &map, &inputs);
         let by_content: Vec<usize> =
             (0..inputs.len()).filter(|i| map.inputs.get(*i).is_some_and(|input| input.by_content)).collect();
         if found.hit.is_some() || by_content.is_empty() {
-            return Ok(self.told(node, found));
+            found.map = map;
+            return Ok(self.told(node, found, Answer::Definition));
         }
         let contents = join_all(by_content.iter().map(|index| self.content(node, *index))).await;
         for (index, content) in by_content.into_iter().zip(contents) {
@@ -317,8 +348,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
                 },
             );
         }
-        let found = self.look_up(node, &map, &inputs);
-        Ok(self.told(node, found))
+        let mut found = self.look_up(node, &map, &inputs);
+        found.map = map;
+        Ok(self.told(node, found, Answer::Content))
     }
 
     /// The digest of what input `index` of `node` holds. The input is made for it. A failure of `node` itself is not told: a recall that fails is
@@ -335,7 +367,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         Ok(digest)
     }
 
-    fn told(&self, node: &Node<T>, found: Keys) -> Keys {
+    fn told(&self, node: &Node<T>, found: Keys, answer: Answer) -> Keys {
+        let answer = if found.hit.is_some() { answer } else { Answer::Nothing };
+        let found = Keys { answer, ..found };
         if found.hit.is_some() && !node.told.swap(true, Ordering::Relaxed) {
             (self.events)(Event::Cached(node.digest));
         }
@@ -344,7 +378,15 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
 
     /// Follows the links of every input's keys and keeps what all inputs agree on.
     fn look_up(&self, node: &Node<T>, map: &CacheMap, inputs: &[Vec<Way>]) -> Keys {
-        let mut found = Keys { ways: Vec::new(), hit: None, links: Vec::new(), forced: false, unknown: false };
+        let mut found = Keys {
+            map: CacheMap { digest: map.digest, inputs: Vec::new(), volatile: map.volatile },
+            answer: Answer::Nothing,
+            ways: Vec::new(),
+            hit: None,
+            links: Vec::new(),
+            forced: false,
+            unknown: false,
+        };
         let (mut hits, mut answers) = (Vec::new(), Vec::new());
         let volatile = map.volatile || inputs.iter().any(|ways| ways.iter().all(|way| way.key.volatile));
         for output in 0..node.op.outputs() {
@@ -470,6 +512,49 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         found.collect()
     }
 
+    fn seen(node: &Node<T>, keys: &Keys) -> Seen {
+        let contents = lock(&node.contents);
+        let input = |(index, (input, output)): (usize, &(Arc<Node<T>>, usize))| SeenInput {
+            vertex: input.digest,
+            output: *output,
+            content: contents.get(&index).copied(),
+        };
+        Seen {
+            vertex: node.digest,
+            map: keys.map.clone(),
+            inputs: node.inputs.iter().enumerate().map(input).collect(),
+            keys: keys.ways.iter().map(|ways| ways.iter().map(|way| way.id).collect()).collect(),
+            answer: keys.answer,
+            ignored: node.ignore_cache,
+            forced: keys.forced && !node.ignore_cache,
+            volatile: keys.ways.iter().any(|ways| ways.first().is_some_and(|way| way.volatile)),
+        }
+    }
+
+    /// What the witness has not heard of `node` and all below it, as far as it was looked up; inputs first, without recursion.
+    fn unwitnessed(&self, node: &Arc<Node<T>>) -> Vec<Seen> {
+        let (mut seen, mut stack) = (Vec::new(), vec![(node.clone(), false)]);
+        while let Some((node, opened)) = stack.pop() {
+            let Some(Ok(keys)) = node.keys.peek() else { continue };
+            if opened {
+                seen.push(Self::seen(&node, &keys));
+            } else if !node.witnessed.swap(true, Ordering::Relaxed) {
+                let inputs: Vec<_> = node.inputs.iter().rev().map(|(input, _)| (input.clone(), false)).collect();
+                stack.push((node, true));
+                stack.extend(inputs);
+            }
+        }
+        seen
+    }
+
+    /// As [`Shared::unwitnessed`] of all below `node`, and then itself, whether it was told or not.
+    fn unwitnessed_then(&self, node: &Node<T>, keys: &Keys) -> Vec<Seen> {
+        node.witnessed.store(true, Ordering::Relaxed);
+        let mut seen: Vec<Seen> = node.inputs.iter().flat_map(|(input, _)| self.unwitnessed(input)).collect();
+        seen.push(Self::seen(node, keys));
+        seen
+    }
+
     async fn run(&self, node: &Node<T>, keys: &Keys, inputs: Vec<T>) -> Outputs<T> {
         let key = keys.ways[0][0];
         // What is made anew on purpose, or means nothing to others, is nobody else's business.
@@ -499,6 +584,10 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         }
         if !told {
             (self.events)(Event::Started(node.digest));
+        }
+        // A source that means nothing to later builds is brought in by each of them.
+        if !(keys.map.volatile && node.inputs.is_empty()) {
+            self.witness.runs(self.unwitnessed_then(node, keys));
         }
         let outputs = node.op.run(&inputs).await.map_err(|error| self.fail(node.digest, error))?;
         let wanted = node.op.outputs();

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use rhost_llb::{Digest, VertexDigest};
 use rhost_solver::{
-    CacheMap, CacheMapInput, CacheStore, Edge, Graph, GraphError, MemoryCache, Op, OpError, SolveError, Solver, Turn,
-    Turns, Vertex,
+    CacheMap, CacheMapInput, CacheStore, Edge, Graph, GraphError, MemoryCache, Op, OpError, Ports, SolveError, Solver,
+    Turn, Turns, Vertex,
 };
 
 use tokio::sync::Barrier;
@@ -334,10 +334,15 @@ async fn what_another_process_does_is_waited_for_and_taken_over_when_it_comes_to
         let turns = Arc::new(Elsewhere { cache: bed.cache.clone(), records, asked: AtomicUsize::new(0) });
         let events = Arc::new(Mutex::new(String::new()));
         let told = events.clone();
-        let solver = Solver::among_others(bed.cache.clone(), turns.clone(), NonZeroUsize::MIN, move |event| {
-            let text = format!("{event:?}");
-            told.lock().expect("no panic").push_str(&text[..text.find('(').expect("of a vertex")]);
-        });
+        let solver = Solver::with(
+            bed.cache.clone(),
+            Ports { turns: turns.clone(), ..Ports::default() },
+            NonZeroUsize::MIN,
+            move |event| {
+                let text = format!("{event:?}");
+                told.lock().expect("no panic").push_str(&text[..text.find('(').expect("of a vertex")]);
+            },
+        );
         assert_eq!(solver.solve(&graph, &[target]).await.expect("solves"), [wanted]);
         assert_eq!(bed.ran(), ran);
         assert_eq!(*events.lock().expect("no panic"), "StartedCompleted");

@@ -6,6 +6,7 @@ use rhost_llb::Digest;
 use rhost_solver::{CacheStore, Link, Recollection};
 
 use crate::db::{LinkRow, now};
+use crate::history::{BUILDS, REMOVED};
 use crate::solved::SolvedTarget;
 use crate::usage::FRESH;
 use crate::{Result, SnapshotId, Store};
@@ -17,7 +18,8 @@ pub const TRANSCRIPTS: &str = "transcript-v1";
 /// The kind of facts that tell what was at a URL.
 pub const DOWNLOADS: &str = "download-v1";
 /// How many facts of a kind the collector leaves, the newest.
-pub(crate) const FACTS_KEPT: [(&str, u32); 3] = [(TARGETS, 4096), (TRANSCRIPTS, 64), (DOWNLOADS, 4096)];
+pub(crate) const FACTS_KEPT: [(&str, u32); 5] =
+    [(TARGETS, 4096), (TRANSCRIPTS, 64), (DOWNLOADS, 4096), (BUILDS, 1024), (REMOVED, 16384)];
 
 /// Turns results into bytes and back.
 pub trait ResultCodec<T>: Send + Sync {

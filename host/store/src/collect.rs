@@ -111,6 +111,7 @@ impl Store {
         run.go(told)?;
         let freed = run.freed;
         if !options.dry_run {
+            self.note_removals(&run.removed);
             self.inner.db.forget_usage(&run.gone)?;
             // Second forms of layers (for other places in a stack) go with their records.
             self.sweep_layers()?;
@@ -137,6 +138,8 @@ struct Run<'a> {
     now: i64,
     freed: u64,
     gone: Vec<(String, String)>,
+    /// Snapshots, and why they went.
+    removed: Vec<(SnapshotId, String)>,
 }
 
 impl<'a> Run<'a> {
@@ -171,6 +174,7 @@ impl<'a> Run<'a> {
             now: now(),
             freed: 0,
             gone: Vec::new(),
+            removed: Vec::new(),
         };
         for index in 0..inventory.things.len() {
             if let Some(below) = run.below(index) {
@@ -231,7 +235,11 @@ impl<'a> Run<'a> {
             if !self.options.dry_run && !self.store.remove(thing)? {
                 continue;
             }
-            told(Pruned { record: record.clone(), reason: self.reason(record) });
+            let reason = self.reason(record);
+            if let Thing::Snapshot { id, .. } = thing {
+                self.removed.push((*id, reason.clone()));
+            }
+            told(Pruned { record: record.clone(), reason });
             self.freed += record.size;
             self.used = self.used.saturating_sub(record.size);
             match thing {

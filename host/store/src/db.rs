@@ -19,6 +19,8 @@ use rustix::fs::{FlockOperation, flock};
 use crate::{BlobRecord, Error, ImageRecord, Result, SnapshotId, SnapshotInfo};
 
 const FILE: &str = "records-v3.sqlite";
+/// Where damaged records are set aside.
+pub(crate) const DAMAGED: &str = "records-v3.sqlite.damaged";
 
 /// How long a writer waits for another process's transaction. Transactions here take milliseconds.
 const BUSY: Duration = Duration::from_secs(30);
@@ -291,6 +293,11 @@ impl Db {
 
     /// The results for those of `keys` that have one.
     pub(crate) fn cache_values(&self, kind: &str, keys: &[Digest]) -> Result<Vec<Vec<u8>>> {
+        Ok(self.cache_values_by_key(kind, keys)?.into_iter().map(|(_, value)| value).collect())
+    }
+
+    /// As [`Db::cache_values`], with the keys.
+    pub(crate) fn cache_values_by_key(&self, kind: &str, keys: &[Digest]) -> Result<Vec<(Digest, Vec<u8>)>> {
         let rows: Vec<Option<(Digest, Vec<u8>)>> = self.run(|c| {
             let transaction = c.transaction()?;
             let mut find =
@@ -298,7 +305,11 @@ impl Db {
             let mut get = |key: &Digest| find.query_row(params![key.as_raw(), kind], |r| r.get(0)).optional();
             keys.iter().map(|key| Ok(get(key)?.map(|value| (*key, value)))).collect()
         })?;
-        Ok(rows.into_iter().flatten().filter_map(|(key, value)| opened(kind, key.as_raw(), value)).collect())
+        Ok(rows
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some((key, opened(kind, key.as_raw(), value)?)))
+            .collect())
     }
 
     pub(crate) fn save_cache(&self, kind: &str, key: Digest, links: &[LinkRow], value: &[u8]) -> Result<()> {

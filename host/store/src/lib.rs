@@ -11,6 +11,7 @@
 //! ROOT/git-v1/                repositories that git sources fetch into, by the hash of the remote
 //! ROOT/blocks-v1             where compressed blocks of layers lie in blobs
 //! ROOT/contexts-v1/           digests of context files
+//! ROOT/history-v1/            what earlier builds were made of, to say why a step ran
 //! ROOT/locks-v1/              flock files
 //! ROOT/work-v1/               what is being done right now, and what it says; for other processes that want the same
 //! ROOT/uses-v1/               what living builds rely on
@@ -29,6 +30,7 @@ mod error;
 mod filter;
 mod flat;
 mod git_repo;
+mod history;
 mod image;
 mod in_use;
 mod layers;
@@ -53,6 +55,7 @@ pub use context_digests::{ContextDigests, Settled};
 pub use error::{Error, Result};
 pub use filter::{Filter, FilterError};
 pub use git_repo::{GitRepository, GitRepositoryInfo};
+pub use history::Removal;
 pub use image::{ImageName, ImageRecord};
 pub use layers::LayerWriter;
 pub use lock::{Lease, Lock};

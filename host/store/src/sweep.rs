@@ -26,7 +26,7 @@ impl Store {
     /// The store cannot be read.
     pub fn sweep(&self) -> Result<usize> {
         let mut removed = self.sweep_layers()? + self.sweep_cache_mounts()? + self.sweep_git()?;
-        removed += self.sweep_ingest()?;
+        removed += self.sweep_ingest()? + self.sweep_history()?;
         for dir in [WORK_DIR, "locks-v1"] {
             // The lock on the records stays: whoever opens them does not look whether it has a name.
             removed += self.each(dir, |name, path| Ok(name != "records" && remove_if_free(path)))?;
@@ -40,7 +40,7 @@ impl Store {
         Ok(removed)
     }
 
-    fn each(&self, dir: &str, mut work: impl FnMut(&str, &Path) -> Result<bool>) -> Result<usize> {
+    pub(crate) fn each(&self, dir: &str, mut work: impl FnMut(&str, &Path) -> Result<bool>) -> Result<usize> {
         let dir = self.root().join(dir);
         let entries = match std::fs::read_dir(&dir) {
             Ok(entries) => entries,

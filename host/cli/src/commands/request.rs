@@ -91,6 +91,7 @@ pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Resul
         },
         pull: flags.pull,
         normalize_modes: flags.normalize_modes,
+        explain: false,
         network: (flags.network != "default").then_some(flags.network),
         add_hosts,
         options,

@@ -146,6 +146,12 @@ impl super::Render for Plain {
                 Ok(())
             }
             Event::Warning { message, .. } => writeln!(out, "WARNING: {message}"),
+            Event::Because { vertex, step } => {
+                let (number, Some(line)) = (self.vertex(*vertex).number, step.line()) else { return Ok(()) };
+                self.turn_to(number, out)?;
+                writeln!(out, "#{number} {line}")
+            }
+            Event::Explanation(_) => Ok(()),
             Event::Finding(finding) => {
                 self.findings.push(finding.clone());
                 Ok(())

@@ -10,6 +10,10 @@ pub struct RawJson;
 
 impl super::Render for RawJson {
     fn event(&mut self, event: &Event, out: &mut dyn Write) -> io::Result<()> {
+        if let Event::Explanation(_) = event {
+            // It goes to stdout.
+            return Ok(());
+        }
         serde_json::to_writer(&mut *out, &value(event))?;
         out.write_all(b"\n")
     }
@@ -71,6 +75,11 @@ fn value(event: &Event) -> Value {
             }
             json!({"warnings": [warning]})
         }
+        // Not of BuildKit's, whose readers pass over what they do not know.
+        Event::Because { vertex, step } => {
+            json!({"explanations": [{"vertex": vertex.to_string(), "step": step.step, "because": step.because, "causes": step.causes, "hint": step.hint}]})
+        }
+        Event::Explanation(_) => json!({}),
         Event::Warning { vertex, message } => {
             let short = base64::engine::general_purpose::STANDARD.encode(message.as_bytes());
             json!({"warnings": [{"vertex": vertex.map(|v| v.to_string()).unwrap_or_default(), "level": 1, "short": short}]})

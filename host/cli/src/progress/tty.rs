@@ -40,6 +40,8 @@ struct Running {
     partial: Vec<u8>,
     parts: BTreeMap<Arc<str>, (u64, u64)>,
     waits: Vec<Arc<str>>,
+    /// Why it runs although an earlier build had it.
+    because: Option<String>,
     /// The whole log, in a file without a name: a step may write more than memory holds.
     log: Option<File>,
 }
@@ -138,6 +140,9 @@ impl Tty {
         self.erase(out)?;
         let row = self.row(&format!(" => {word}{name}"), &format!("{time:.1}s"));
         writeln!(out, "{}", self.paint(if error.is_some() { "31" } else { "34" }, &row))?;
+        if let Some(line) = running.as_ref().and_then(|running| running.because.as_ref()) {
+            writeln!(out, "{}", self.paint("2", &format!(" => => {line}")))?;
+        }
         if let (Some(_), Some(mut running)) = (error, running)
             && let Some(log) = &mut running.log
         {
@@ -163,7 +168,9 @@ impl super::Render for Tty {
                 if self.running(*vertex).is_none() {
                     let (tail, partial, parts, log) = Default::default();
                     let waits = Vec::new();
-                    let running = Running { name: name.clone(), started: *at, tail, partial, parts, waits, log };
+                    let because = None;
+                    let running =
+                        Running { name: name.clone(), started: *at, tail, partial, parts, waits, because, log };
                     self.running.push((*vertex, running));
                 }
                 Ok(())
@@ -203,6 +210,17 @@ impl super::Render for Tty {
                 self.erase(out)?;
                 writeln!(out, "{}", self.paint("33", &format!("WARNING: {message}")))
             }
+            Event::Because { vertex, step } => {
+                let Some(line) = step.line() else { return Ok(()) };
+                // Below its step, where it will stand when that is done.
+                if let Some(running) = self.running(*vertex) {
+                    running.because = Some(line);
+                    return Ok(());
+                }
+                self.erase(out)?;
+                writeln!(out, "{}", self.paint("2", &format!(" => => {line}")))
+            }
+            Event::Explanation(_) => Ok(()),
             Event::Finding(finding) => {
                 self.findings.push(finding.clone());
                 Ok(())

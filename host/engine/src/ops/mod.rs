@@ -120,12 +120,12 @@ async fn content_key(
 ) -> Result<rhost_llb::Digest, OpError> {
     let map = cache_key::cache_map(&vertex.op, &shared.host).map_err(OpError::new)?;
     let selectors = map.deps.into_iter().nth(input).and_then(|dep| dep.content).unwrap_or_default();
-    let (reached, value2) = (shared.clone(), value.clone());
+    let (reached, value2, digest) = (shared.clone(), value.clone(), vertex.digest);
     reached.present(&value2).await.map_err(OpError::new)?;
     let hashed = blocking(move || {
         let (shared, value) = (reached, value2);
         let tree = shared.tree(&value)?;
-        let digests = selectors.into_iter().map(|selector| {
+        let selectors = selectors.into_iter().map(|selector| {
             let options = rhost_rootfs::ChecksumOptions {
                 follow_links: selector.follow_links,
                 wildcard: selector.wildcard,
@@ -133,9 +133,13 @@ async fn content_key(
                 exclude: selector.exclude_patterns,
                 required: selector.required_paths,
             };
-            tree.checksum(&selector.path, &options)
+            (selector.path, options)
         });
-        Ok(cache_key::content_digest(&digests.collect::<Result<Vec<_>, _>>()?))
+        let selectors: Vec<_> = selectors.collect();
+        let digests = selectors.iter().map(|(path, options)| tree.checksum(path, options));
+        let digests = digests.collect::<Result<Vec<_>, _>>()?;
+        shared.explainer.read(digest, input, &value, tree, selectors);
+        Ok(cache_key::content_digest(&digests))
     });
     hashed.await.map_err(|failure| OpError::new(crate::missing::explain(shared, vertex, input, value, failure)))
 }

@@ -16,6 +16,7 @@ use rhost_store::{Durability, Store, StoreOptions};
 use crate::downloads::Downloads;
 use crate::emulation::Emulation;
 use crate::event::Events;
+use crate::explain::Explainer;
 use crate::git::{Git, GitOptions, GitSettings};
 use crate::images::Images;
 use crate::layers::Layers;
@@ -54,6 +55,7 @@ pub(super) fn room() -> Option<Room> {
         downloads: Downloads::new(client.clone()),
         uploads: BTreeMap::new(),
         images: Images::new(store.clone(), client, BTreeMap::new()),
+        explainer: Arc::new(Explainer::new(store.clone(), Events::none(), Platform::host(), false)),
         store,
         events: Events::none(),
         host: Platform::host(),
