@@ -11,6 +11,7 @@ mod image;
 mod peers;
 mod plain;
 mod round_trip;
+mod sources;
 mod tar;
 
 use std::path::{Path, PathBuf};
