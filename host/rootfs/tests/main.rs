@@ -6,3 +6,4 @@ mod hostile;
 mod layers;
 mod operations;
 mod support;
+mod travel;
