@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::convert::converter::Converter;
 use crate::convert::dispatch::owner;
 use crate::convert::error::ConvertError;
-use crate::convert::git::{GitRef, percent_decode};
+use crate::convert::git::{GitRef, percent_decode, without_password};
 use crate::convert::graph::{Copy, File, FileAction, Meta, Op, Output, ProgressGroup, Source};
 use crate::convert::lint::rules;
 use crate::convert::paths;
@@ -209,7 +209,7 @@ impl Converter<'_> {
 
         let mut actions = Vec::new();
         for source in &std::mem::take(&mut request.sources.paths) {
-            history.push_str(&format!(" {source}"));
+            history.push_str(&format!(" {}", without_password(source)));
             let copy = if let Some(git) = GitRef::parse(source)? {
                 self.repository(&mut request, source, git, &shown, &template)?
             } else if is_url(source) {

@@ -1,6 +1,7 @@
 //! Git repositories as sources: `https://host/path.git`, `ssh://…`, `git://…`, `user@host:path`, with `#ref:subdir` or a query
 //! (spec B.1). Host keys for ssh are not looked up here, since that takes the network; whoever fetches has to.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::convert::error::ConvertError;
@@ -51,6 +52,19 @@ pub(crate) fn percent_decode(text: &str) -> Option<String> {
         out.push(u8::try_from(high * 16 + low).ok()?);
     }
     String::from_utf8(out).ok()
+}
+
+/// `text` without user and password where it is a URL that has them: it goes into the image for all to read. (BuildKit leaves them there.)
+pub(crate) fn without_password(text: &str) -> Cow<'_, str> {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.into() };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    match authority.rsplit_once('@') {
+        // With ssh a name alone says which door, not who.
+        Some((user, host)) if !scheme.eq_ignore_ascii_case("ssh") || user.contains(':') => {
+            format!("{scheme}://xxxxx:xxxxx@{host}{path}").into()
+        }
+        _ => text.into(),
+    }
 }
 
 impl GitRef {
@@ -285,6 +299,15 @@ mod tests {
         }
         let shorthand = GitRef::parse_context("github.com/a/b#v1").unwrap().unwrap();
         assert_eq!(shorthand.remote, "https://github.com/a/b");
+    }
+
+    #[test]
+    fn passwords_stay_out_of_images() {
+        assert_eq!(without_password("https://me:pw@h/x.git#a@b"), "https://xxxxx:xxxxx@h/x.git#a@b");
+        assert_eq!(without_password("https://token@h"), "https://xxxxx:xxxxx@h");
+        for text in ["ssh://git@h/x", "git@h:x", "https://h/a@b", "a@b://c", "file"] {
+            assert_eq!(without_password(text), text);
+        }
     }
 
     #[test]

@@ -136,7 +136,8 @@ impl Runner<'_> {
         let run = || Run { doing: "checkout", dir: Some(&places.git), tree: Some(&places.tree), ..Run::default() };
         let format = if wanted.object.len() == 64 { "--object-format=sha256" } else { "--object-format=sha1" };
         self.run(&["init", "--quiet", format], &run()).await?;
-        let local = format!("file://{}", dir.display());
+        // A path rather than a URL, in which some characters mean something else.
+        let local = dir.display().to_string();
         self.run(&["remote", "add", "origin", &local], &run()).await?;
         let kind = Run { doing: "cat-file", dir: Some(dir), ..Run::default() };
         let is_tag = self.run(&["cat-file", "-t", &wanted.object], &kind).await?.line() == "tag";

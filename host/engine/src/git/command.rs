@@ -119,7 +119,9 @@ impl Git {
     fn environment(&self) -> Vec<(OsString, OsString)> {
         let mut all: Vec<(OsString, OsString)> = Vec::new();
         let mut set = |name: &str, value: OsString| all.push((name.into(), value));
-        set("PATH", std::env::join_paths(&self.options.programs).unwrap_or_default());
+        // Git runs in directories full of the remote's files: a place relative to them is none to look for programs.
+        let places = self.options.programs.iter().filter(|place| place.is_absolute());
+        set("PATH", std::env::join_paths(places).unwrap_or_default());
         for (name, value) in [
             ("LC_ALL", "C"),
             ("HOME", "/dev/null"),

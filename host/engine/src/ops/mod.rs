@@ -37,7 +37,7 @@ pub fn graph(shared: &Arc<Shared>, graph: &LlbGraph, nest: &Nest) -> Result<Vec<
 
 fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>, nest: &Nest) -> Result<Vertex<Value>, BuildError> {
     let refuse = |failure: OpFailure| {
-        let mut error = BuildError::new(Kind::Request, format!("{}: {failure}", vertex.name));
+        let mut error = BuildError::new(Kind::Request, format!("{}: {failure}", rhost_registry::redact(&vertex.name)));
         error.vertex = Some(vertex.digest);
         error.hints.extend(failure.hints());
         error

@@ -83,7 +83,17 @@ fn tokens_and_headers() {
     assert_eq!(ran.code, 0, "{}", ran.stderr);
     let config = std::fs::read_to_string(out(&other).join("x/.git/config")).expect("there");
     assert!(config.contains(&format!("url = {place}\n")), "{config}");
-    assert!(!ran.stderr.contains("p4ssword"), "{}", ran.stderr);
+    let image = format!("type=oci,tar=false,dest={}", other.dir().join("image").display());
+    let again =
+        Ran::of(&mut command(&other, &add(&format!("--keep-git-dir {with} /x")), &["-o", &image])).expect("ran");
+    assert_eq!(again.code, 0, "{}", again.stderr);
+    nowhere(&other, &[&ran.stderr, &again.stderr], &["p4ssword", &basic("me", "p4ssword")]);
+    for (path, text) in tree(&other.dir().join("image")) {
+        assert!(!text.contains("p4ssword"), "{path}: {text}");
+    }
+    lock(&proxy, "nobody".into());
+    let text = build(&TestHost::new().expect("a host"), &add(&format!("{with} /x")), &[]).failure(5);
+    assert!(!text.contains("p4ssword"), "{text}");
 }
 
 #[test]

@@ -56,6 +56,14 @@ fn submodules_by_other_transports_are_refused() {
     let inner = server.bare("inner").display().to_string();
     git(&work, &["submodule", "--quiet", "add", &inner, "sub"]).expect("added");
     let mark = host.dir().join("mark");
+    // A command in place of a checkout: git takes none from a repository.
+    let command = format!("!touch {}", mark.display());
+    git(&work, &["config", "-f", ".gitmodules", "submodule.sub.update", &command]).expect("changed");
+    git(&work, &["config", "-f", ".gitmodules", "submodule.sub.url", &server.url("inner")]).expect("changed");
+    server.commit("outer", &[]).expect("commit");
+    let ran = build(&host, &add(&format!("{} /x", server.url("outer"))), &[]);
+    assert!(!mark.exists(), "{}", ran.stderr);
+    git(&work, &["config", "-f", ".gitmodules", "--unset", "submodule.sub.update"]).expect("changed");
     for place in [
         inner.clone(),
         format!("file://{inner}"),
