@@ -426,6 +426,30 @@ fn explain_tells_of_every_step() {
 }
 
 #[test]
+fn values_of_build_arguments_are_neither_said_nor_kept() {
+    let Some((host, _registry)) = host_with_busybox() else { return };
+    let bed = Bed::new(&host);
+    let dockerfile =
+        "FROM busybox\nARG TOKEN\nENV HEADER=\"Bearer $TOKEN\"\nRUN echo $TOKEN | wc -c\nWORKDIR /w/$TOKEN\n";
+    for (token, wanted) in [("first-gh-token", 0), ("other-gh-token", 2)] {
+        let argument = format!("TOKEN={token}");
+        let found = bed.said(dockerfile, &["--build-arg", &argument, "-o", "type=tar,dest=/dev/null"]);
+        assert_eq!(found.len(), wanted, "{found:?}");
+        assert!(found.iter().all(|line| !line.contains("gh-token")), "{found:?}");
+        assert!(
+            found.iter().all(|line| line.contains("the variable HEADER changed, the build argument TOKEN changed")
+                || line.contains("the destination changed")),
+            "{found:?}"
+        );
+    }
+    for entry in std::fs::read_dir(host.root().join("history-v1")).expect("listed") {
+        let bytes = std::fs::read(entry.expect("an entry").path()).expect("read");
+        assert!(String::from_utf8_lossy(&bytes).contains("RUN echo"), "the same search finds what is there");
+        assert!(!String::from_utf8_lossy(&bytes).contains("gh-token"));
+    }
+}
+
+#[test]
 fn another_checkout_is_compared_with_the_first() {
     let Some((host, _registry)) = host_with_busybox() else { return };
     let (open, private) = (check_out(&host, "open", "022"), check_out(&host, "private", "077"));

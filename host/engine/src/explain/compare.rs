@@ -7,7 +7,7 @@ use rhost_llb::VertexDigest;
 use rhost_rootfs::Owner;
 use rhost_solver::Answer;
 
-use super::align::pair;
+use super::align::{Place, pair};
 use super::cause::{Cause, Values, Why};
 use super::files::{File, decode, differences};
 use super::parts::{Part, PartKind};
@@ -224,7 +224,9 @@ impl<'a> Beside<'a> {
         let is_local = step.parts.iter().any(|part| {
             part.kind == PartKind::Origin && part.text.as_deref().is_some_and(|text| text.starts_with("local://"))
         });
-        let of = (!is_local).then(|| step.name.clone());
+        // A context that was fetched is a context, too.
+        let is_context = is_local || (step.source && Place::of(&step.name).stage == "internal");
+        let of = (!is_context).then(|| step.name.clone());
         let lists = self.lists.get(&then).and_then(|bytes| decode(bytes)).zip(self.reads.list(now));
         let found = lists.map(|(before, after)| {
             let as_before = |path: &[u8], mode: u32, owner: Owner| self.reads.as_before(now, path, mode, owner);
@@ -240,7 +242,7 @@ impl<'a> Beside<'a> {
 }
 
 /// Parts that differ.
-fn differing(now: &[Part], then: &[Part]) -> Vec<(PartKind, String, Values)> {
+pub(super) fn differing(now: &[Part], then: &[Part]) -> Vec<(PartKind, String, Values)> {
     type Named<'p> = BTreeMap<(PartKind, &'p str, usize), &'p Part>;
     fn named(parts: &[Part]) -> Named<'_> {
         let mut found: Named<'_> = BTreeMap::new();

@@ -12,6 +12,8 @@ mod parts;
 mod reads;
 mod record;
 mod report;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use std::collections::HashMap;
