@@ -3,7 +3,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use rhost_export::cache::{ARTIFACT_TYPE, CacheArtifact, CacheDir, CachePlace, LayoutTar, Others};
+use rhost_export::cache::{CacheArtifact, CacheDir, CacheFormatError, CachePlace, Config, LayoutTar, Others};
 use rhost_export::{Destination as Stream, ExportError, check_file, write_to};
 use rhost_llb::BlobDigest;
 use rhost_registry::{
@@ -75,7 +75,7 @@ impl Destination {
                 let client = if *insecure { engine.insecure(target.registry())? } else { engine.client.clone() };
                 let present = present(&client, &target)
                     .await
-                    .map_err(|error| CacheFailure::Registry(error).into_error(&format!("exporting to `{target}`")))?;
+                    .map_err(|error| error.into_error(&format!("exporting to `{target}`")))?;
                 Self::Registry(Registry { client, target, present: Mutex::new(present) })
             }
         })
@@ -185,19 +185,25 @@ impl Tar {
 }
 
 /// The parts of the export that has the name `target` now.
-async fn present(client: &Client, target: &Reference) -> Result<HashSet<BlobDigest>, RegistryError> {
+async fn present(client: &Client, target: &Reference) -> Result<HashSet<BlobDigest>, CacheFailure> {
     let raw = match client.manifest(target).await {
         Ok(raw) => raw,
         // Nothing yet, or may be pushed to but not read: then each part is asked for.
         Err(RegistryError::NotFound { .. } | RegistryError::Unauthorised { .. }) => return Ok(HashSet::new()),
-        Err(error) => return Err(error),
+        Err(error) => return Err(CacheFailure::Registry(error)),
     };
-    Ok(match raw.parse(target) {
-        Ok(ManifestKind::Image(manifest)) if manifest.artifact_type.as_deref() == Some(ARTIFACT_TYPE) => {
-            manifest.layers.into_iter().chain([manifest.config]).map(|blob| blob.digest).collect()
+    // What it is shows in its config; some copy without the artifact's type.
+    match raw.parse(target) {
+        Ok(ManifestKind::Image(manifest)) if is_export(&manifest.config.media_type) => {
+            Ok(manifest.layers.into_iter().chain([manifest.config]).map(|blob| blob.digest).collect())
         }
-        _ => HashSet::new(),
-    })
+        _ => Err(CacheFailure::Taken { name: target.to_string() }),
+    }
+}
+
+/// Of this version or a later one.
+fn is_export(media_type: &str) -> bool {
+    !matches!(Config::check_type(media_type), Err(CacheFormatError::NotOne(_)))
 }
 
 impl Registry {

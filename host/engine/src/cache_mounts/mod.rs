@@ -73,6 +73,9 @@ pub enum CacheFailure {
     /// The manifest is larger than registries take.
     #[error("the export has {layers} parts, more than a manifest can name")]
     TooMany { layers: usize },
+    /// The name has an image.
+    #[error("`{name}` is no export of cache mounts, and would be replaced by one")]
+    Taken { name: String },
     /// Not enough room for what is imported.
     #[error("it takes {}, and the file system of the store has {} free", rhost_store::human(*wanted), rhost_store::human(*free))]
     NoRoom { wanted: u64, free: u64 },
@@ -104,6 +107,7 @@ impl CacheFailure {
                 BuildError::new(Kind::Store, message).hint("export it again when no build uses the mount")
             }
             Self::WrongNotes { .. } => BuildError::new(Kind::Store, message).hint("run the command again"),
+            Self::Taken { .. } => BuildError::new(Kind::Request, message).hint("name another tag or repository"),
             Self::TooMany { .. } => BuildError::new(Kind::Request, message).hint("export fewer mounts at once"),
             Self::NoRoom { .. } => BuildError::new(Kind::Store, message).hint(blame::MAKE_ROOM),
             _ if blame::is_no_space(&self) => BuildError::new(Kind::Store, message).hint(blame::MAKE_ROOM),

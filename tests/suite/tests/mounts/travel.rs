@@ -269,6 +269,8 @@ fn ids_variants_and_wrong_requests() {
     let image = registry.name("library/busybox:latest");
     let text = cache(&a, &["import", &image]).failure(2);
     assert!(text.contains("it is no export of cache mounts"), "{text}");
+    let text = cache(&a, &["export", "--all", "-o", &image]).failure(2);
+    assert!(text.contains("would be replaced") && text.contains("another tag"), "{text}");
     let text = cache(&a, &["import", &registry.name("team/none:1")]).failure(5);
     assert!(text.contains("not found"), "{text}");
     let closed = Registry::start_with_login().expect("a registry");
