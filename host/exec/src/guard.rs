@@ -149,6 +149,9 @@ fn guard(words: &[&[u8]]) -> std::io::Result<i32> {
         return Err(std::io::Error::other("its parent is gone"));
     }
     rustix::process::umask(Mode::from_raw_mode(0o022));
+    // A program that crashes must not write what it was lent into a file.
+    let (_, hard) = sys::rlimit(libc::RLIMIT_CORE as i32)?;
+    sys::set_rlimit(libc::RLIMIT_CORE as i32, 0, hard)?;
     // What loses its parent below becomes a child of this process, and so is seen.
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, 1)?;
     let signals = sys::termination_signals()?;

@@ -32,10 +32,11 @@ fn gone(pid: &str) {
 
 #[test]
 fn it_has_what_it_is_given_and_ends_as_it_ends() {
-    let (exit, text) =
-        run(&shell("umask; pwd; env | grep -v -e ^PWD -e ^_ -e ^SHLVL -e ^OLDPWD; read x || echo none; exit 7"));
+    let (exit, text) = run(&shell(
+        "umask; ulimit -c; pwd; env | grep -v -e ^PWD -e ^_ -e ^SHLVL -e ^OLDPWD; read x || echo none; exit 7",
+    ));
     assert_eq!(exit, HostExit::Ended(ExitStatus::Code(7)));
-    assert_eq!(text, "0022\n/tmp\nPATH=/usr/bin:/bin\nnone\n");
+    assert_eq!(text, "0022\n0\n/tmp\nPATH=/usr/bin:/bin\nnone\n");
     assert_eq!(run(&shell("kill -9 $$")).0, HostExit::Ended(ExitStatus::Signal(9)));
     let missing = HostCommand::new("/nowhere/git".into(), ["x"], "/".into());
     let (exit, text) = run(&missing);
