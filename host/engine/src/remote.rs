@@ -48,6 +48,11 @@ impl RemoteUrl {
         match text.split_once("://") {
             Some(("http" | "https", _)) => {
                 rhost_registry::UrlRequest::new(text).map_err(|error| error.to_string())?;
+                if let Some((_, part)) = text.split_once('#') {
+                    return Err(format!(
+                        "`#{part}` would be a branch and a directory of a git repository, whose URL ends in .git; what else is at a URL is taken whole"
+                    ));
+                }
                 Ok(Some(Self { text: text.to_owned(), git: None }))
             }
             Some((scheme, _)) => Err(format!(
@@ -336,6 +341,7 @@ mod tests {
         assert_eq!((kind("."), kind("a/b")), (Ok(None), Ok(None)));
         assert!(kind("ftp://h/x").is_err_and(|error| error.contains("`ftp` is no kind of context")));
         assert!(kind("https://").is_err());
+        assert!(kind("https://h/x.tgz#dir").is_err_and(|error| error.contains("`#dir`")));
     }
 
     #[test]

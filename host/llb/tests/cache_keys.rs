@@ -163,3 +163,25 @@ fn a_mount_is_hashed_only_where_that_is_safe() {
         Err(CacheKeyError::UnsafeContentCache { dest: "/m".into() })
     );
 }
+
+/// What `buildctl build --export-cache` of v0.32.2 wrote for `ADD http://127.0.0.1:PORT/f.txt /d/` of a file that says `hello`.
+#[test]
+fn a_file_at_a_url_has_the_key_that_buildkit_exports() {
+    let key = HttpKey {
+        filename: "f.txt".into(),
+        checksum: Digest::of("hello").to_string(),
+        last_modified: "Sun, 06 Nov 1994 08:49:37 GMT".into(),
+        ..HttpKey::default()
+    };
+    let wanted = "0ff9c82bf907e66dd07560fc7742423c8c67a1ca707b9eefd54a04c278392560";
+    assert_eq!(record_key(&source_digest(&http_key(&key)), 0).hex(), wanted);
+    // What was not said is not in it.
+    let other = |change: &dyn Fn(&mut HttpKey)| {
+        let mut other = key.clone();
+        change(&mut other);
+        http_key(&other) != http_key(&key)
+    };
+    assert!(other(&|key| key.perm = 0o644) && other(&|key| key.uid = 1) && other(&|key| key.last_modified.clear()));
+    assert!(other(&|key| key.auth_header_secret = "id".into()));
+    assert!(other(&|key| key.headers = vec![("Accept".into(), "text/plain".into())]));
+}

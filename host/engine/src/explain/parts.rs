@@ -135,7 +135,8 @@ impl Showing {
         for hidden in self.hidden.iter().filter(|hidden| hidden.len() > 3 && !self.file.contains(hidden.as_str())) {
             shown = shown.replace(hidden.as_str(), "***");
         }
-        shown
+        // A line of the build file may hold a URL with a password.
+        redact(&shown)
     }
 }
 

@@ -226,3 +226,15 @@ fn a_private_context_takes_its_credentials_from_the_url_or_a_secret() {
     let found = std::process::Command::new("grep").args(["-rla", "s3crett2"]).arg(host.root()).output().expect("grep");
     assert_eq!(String::from_utf8_lossy(&found.stdout), "", "credentials in the store");
 }
+
+#[test]
+fn an_archive_larger_than_what_a_frontend_may_read() {
+    let host = with_sources();
+    let noise: Vec<u8> =
+        (0..5_000_000u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    host.write("src/sub/large", &noise).expect("written");
+    let archive = pack(&host, &[], "src");
+    let server = server(vec![("/ctx.tar", vec![], archive)]);
+    build(&host, &["-o", "out", &server.url("ctx.tar")]).success();
+    assert!(std::fs::read(host.work().join("out/x/large")).expect("there") == noise);
+}
