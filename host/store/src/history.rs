@@ -18,8 +18,9 @@ const DIR: &str = "history-v1";
 const MAGIC: &[u8; 8] = b"rhosthi1";
 /// A longer one is not read.
 const LONGEST: u64 = 64 << 20;
-/// Files that stay, the latest; and for how long they do.
+/// Files that stay, the latest, and their bytes; and for how long they do.
 const MOST: usize = 256;
+const BYTES: u64 = 128 << 20;
 const AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 
 /// The kind of facts that say where else a build file was built.
@@ -125,16 +126,24 @@ impl Store {
             files.push((written(path), path.to_owned()));
             Ok(false)
         })?;
-        files.sort();
-        let surplus = files.len().saturating_sub(MOST);
-        let old = |at: &SystemTime| SystemTime::now().duration_since(*at).is_ok_and(|age| age > AGE);
-        let gone = files.iter().enumerate().filter(|(index, (at, _))| *index < surplus || old(at));
-        Ok(gone.filter(|(_, (_, path))| fs::remove_file(path).is_ok()).count())
+        // The latest first.
+        files.sort_by(|a, b| b.cmp(a));
+        let (mut removed, mut bytes) = (0, 0u64);
+        for (index, ((at, length), path)) in files.iter().enumerate() {
+            bytes = bytes.saturating_add(*length);
+            let old = SystemTime::now().duration_since(*at).is_ok_and(|age| age > AGE);
+            if old || index >= MOST || bytes > BYTES {
+                removed += usize::from(fs::remove_file(path).is_ok());
+            }
+        }
+        Ok(removed)
     }
 }
 
-fn written(path: &Path) -> SystemTime {
-    fs::metadata(path).and_then(|found| found.modified()).unwrap_or(SystemTime::UNIX_EPOCH)
+/// When it was written, and its length.
+fn written(path: &Path) -> (SystemTime, u64) {
+    let found = fs::metadata(path).and_then(|found| Ok((found.modified()?, found.len())));
+    found.unwrap_or((SystemTime::UNIX_EPOCH, 0))
 }
 
 #[cfg(test)]
@@ -175,6 +184,14 @@ mod tests {
         let file = fs::File::options().write(true).open(dir.path().join(DIR).join(other.hex())).unwrap();
         file.set_modified(SystemTime::now() - AGE - Duration::from_secs(60)).unwrap();
         assert_eq!((store.sweep_history().unwrap(), store.history(other)), (1, None), "one that is too old");
+        let large = fs::File::create(dir.path().join(DIR).join(Digest::of("large").hex())).unwrap();
+        large.set_len(BYTES + 1).unwrap();
+        large.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
+        assert_eq!(
+            (store.sweep_history().unwrap(), store.history(Digest::of("9")).is_some()),
+            (1, true),
+            "one too large"
+        );
     }
 
     #[test]
