@@ -101,6 +101,10 @@ impl Tty {
                 rows.push(self.row(&format!(" => => {what}"), ""));
             }
             room -= running.waits.len().min(room);
+            if let Some(line) = running.because.as_ref().filter(|_| room > 0) {
+                room -= 1;
+                rows.push(self.paint("2", &cut(&format!(" => => {line}"), width.saturating_sub(1))));
+            }
             let shown = running.tail.len().min(room);
             room -= shown;
             for line in running.tail.iter().skip(running.tail.len() - shown) {
@@ -340,6 +344,39 @@ mod tests {
         tty.event(&completed(2, "b", 3, true, None), &mut out).unwrap();
         assert!(String::from_utf8(out).unwrap().starts_with(" => CACHED b"));
         assert_eq!(tty.frame(at(3)).len(), 1);
+    }
+
+    #[test]
+    fn why_a_step_ran_stands_below_it_whenever_it_is_known() {
+        let because = |n: u8| Event::Because {
+            vertex: vertex(n),
+            step: Arc::new(rhost_engine::StepExplained {
+                vertex: vertex(n).to_string(),
+                step: "[2/2] RUN make".into(),
+                line: 2,
+                state: rhost_engine::State::Ran,
+                matched_by: None,
+                compared_with: None,
+                causes: Vec::new(),
+                because: Some("a.c changed".into()),
+                hint: None,
+                parts: Vec::new(),
+                inputs: Vec::new(),
+            }),
+        };
+        let line = " => => [2/2] RUN make: ran, because a.c changed";
+        let mut tty = tty(60, 20);
+        let mut out = Vec::new();
+        tty.event(&started(1, "[2/2] RUN make", 0), &mut out).unwrap();
+        tty.event(&because(1), &mut out).unwrap();
+        assert_eq!(String::from_utf8_lossy(&out), "", "while it runs it is in the live region");
+        assert_eq!(tty.frame(at(1))[2], line);
+        tty.event(&completed(1, "[2/2] RUN make", 3, false, None), &mut out).unwrap();
+        let text = String::from_utf8(std::mem::take(&mut out)).unwrap();
+        assert_eq!(text.lines().nth(1), Some(line), "{text}");
+        // A short step may be over before it is known.
+        tty.event(&because(1), &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap().trim_end(), line);
     }
 
     #[test]
