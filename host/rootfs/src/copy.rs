@@ -10,6 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode};
 use rustix::io::Errno;
 
+use crate::copy_again::CopyAgain;
 use crate::copy_entry::{copy_file, finish, make_node, set_times};
 use crate::copy_files::{Files, Leaf, Queue};
 use crate::file_ops::{MAX_DEPTH, expand, make_dirs, parent_of, remove_all, settle};
@@ -78,6 +79,18 @@ pub struct Copy {
 /// [`Error::NotFound`] or [`Error::NoMatch`] for a missing source, [`Error::DirectoryInTheWay`] and [`Error::NotDirectory`] for a destination
 /// of the wrong kind, [`Error::Changed`] for a file that is being written to.
 pub fn copy(source: &Source, dest: &Root, options: &Copy) -> Result<()> {
+    copy_from(source, dest, options, None)
+}
+
+/// As [`copy`] from a context whose digests are known; what an earlier copy with the same options made, and is still the same, is linked to.
+///
+/// # Errors
+/// As [`copy`].
+pub fn copy_again(source: &Source, dest: &Root, options: &Copy, again: &CopyAgain) -> Result<()> {
+    copy_from(source, dest, options, Some(again))
+}
+
+fn copy_from(source: &Source, dest: &Root, options: &Copy, again: Option<&CopyAgain>) -> Result<()> {
     let (from, tree) = match source {
         Source::Root(root) => (root, None),
         Source::Tree(tree) => match tree.root() {
@@ -106,12 +119,14 @@ pub fn copy(source: &Source, dest: &Root, options: &Copy) -> Result<()> {
     if sources.is_empty() {
         return if options.empty_wildcard { Ok(()) } else { Err(Error::NoMatch { pattern: options.src.clone() }) };
     }
+    // Two sources may have become one file.
+    let again = again.filter(|_| sources.len() == 1 && tree.is_some());
     let mut copier = Copier {
         from,
         tree,
         dest,
         options,
-        files: Files { tree, options },
+        files: Files { tree, options, again },
         include: matcher(&options.include)?,
         exclude: matcher(&options.exclude)?,
         inodes: HashMap::new(),
@@ -152,6 +167,10 @@ struct Level {
     stat: Stat,
     /// Open once it exists in the destination.
     dst: Option<Arc<OwnedFd>>,
+    /// It was made here, so nothing of a lower layer is in it: `dst` is the directory of the layer itself, even where the destination is a mounted view.
+    is_new: bool,
+    /// What it became in an earlier copy.
+    earlier: Option<Arc<OwnedFd>>,
     todo: Vec<Vec<u8>>,
     after: After,
     include: MatchInfo,
@@ -188,6 +207,11 @@ impl Copier<'_> {
 
     fn visible(&self, path: &[u8]) -> bool {
         self.tree.is_none_or(|tree| tree.contains(owned(path)))
+    }
+
+    /// `None` for what takes no part; else the digest of a context's file, where it is known.
+    fn known(&self, path: &[u8]) -> Option<Option<rhost_llb::Digest>> {
+        self.tree.map_or(Some(None), |tree| tree.known(path))
     }
 
     fn dir_mode(&self) -> u32 {
@@ -239,7 +263,9 @@ impl Copier<'_> {
             return self.copy_leaf((parent.as_fd(), base(src)), (dst.as_fd(), &name), target, stat);
         }
         let top = self.from.open_dir(src)?;
-        levels.push(self.enter(top, Vec::new(), target.to_vec(), stat.clone(), true, true, nothing)?);
+        let mut top = Self::enter(top, Vec::new(), target.to_vec(), stat.clone(), true, nothing)?;
+        self.make_level(&mut top, None)?;
+        levels.push(top);
         while let Some(level) = levels.last_mut() {
             let Some(name) = level.todo.pop() else {
                 // Its times are set when all that goes into it is there.
@@ -251,9 +277,7 @@ impl Copier<'_> {
             };
             let relative = if level.relative.is_empty() { name.clone() } else { join(&level.relative, &name) };
             let shown = owned(&join(src, &relative));
-            if !self.visible(bytes(&shown)) {
-                continue;
-            }
+            let Some(known) = self.known(bytes(&shown)) else { continue };
             let Some(stat) = try_stat_at(&level.src, &name, &shown)? else { continue };
             let (mut wanted, mut include, mut exclude, mut excluded) =
                 (true, MatchInfo::default(), MatchInfo::default(), false);
@@ -281,14 +305,22 @@ impl Copier<'_> {
                 }
                 let above = levels.last().expect("not empty");
                 let fd = root::open_subdir(&above.src, &name, &shown)?;
-                let next = self.enter(fd, relative, target, stat, false, wanted, (include, exclude))?;
+                let mut next = Self::enter(fd, relative, target, stat, false, (include, exclude))?;
+                if wanted {
+                    self.make_level(&mut next, Some(above))?;
+                }
                 levels.push(next);
             } else {
                 self.make_pending(&mut levels)?;
                 let above = levels.last().expect("not empty");
                 let dst = above.dst.as_ref().expect("made just now");
                 if stat.is_file() && stat.links == 1 {
-                    queue.push(Leaf { src: above.src.clone(), dst: dst.clone(), name, target, stat });
+                    let again = self.files.again.and(known.as_ref()).map(|digest| {
+                        // A link cannot lead from a mounted view to what is below it.
+                        let reached = above.is_new || self.files.again.is_some_and(|again| again.upper().is_none());
+                        (CopyAgain::key(&target, digest), above.earlier.clone().filter(|_| reached))
+                    });
+                    queue.push(Leaf { src: above.src.clone(), dst: dst.clone(), name, target, stat, again });
                     if queue.is_full() {
                         self.empty(&mut queue)?;
                     }
@@ -310,43 +342,51 @@ impl Copier<'_> {
     }
 
     /// Begins a directory. One that did not match by itself is made later, when something in it matches.
-    #[allow(clippy::too_many_arguments)]
     fn enter(
-        &self,
         src: OwnedFd,
         relative: Vec<u8>,
         target: Vec<u8>,
         stat: Stat,
         is_top: bool,
-        wanted: bool,
         (include, exclude): (MatchInfo, MatchInfo),
     ) -> Result<Level> {
         let mut todo = root::names(&src, &owned(&relative))?;
         todo.reverse();
         let src = Arc::new(src);
-        let mut level =
-            Level { src, relative, target, stat, dst: None, todo, after: After::Nothing, include, exclude, is_top };
-        if wanted {
-            self.make_level(&mut level)?;
-        }
-        Ok(level)
+        let after = After::Nothing;
+        let (dst, is_new, earlier) = (None, false, None);
+        Ok(Level { src, relative, target, stat, dst, is_new, earlier, todo, after, include, exclude, is_top })
     }
 
     fn make_pending(&self, levels: &mut [Level]) -> Result<()> {
-        for level in levels.iter_mut().filter(|l| l.dst.is_none()) {
-            self.make_level(level)?;
+        for at in 0..levels.len() {
+            let (above, rest) = levels.split_at_mut(at);
+            if rest[0].dst.is_none() {
+                self.make_level(&mut rest[0], above.last())?;
+            }
         }
         Ok(())
     }
 
-    fn make_level(&self, level: &mut Level) -> Result<()> {
+    /// Makes the directory of `level` in `above`, which is looked up for the topmost.
+    fn make_level(&self, level: &mut Level, above: Option<&Level>) -> Result<()> {
         let shown = owned(&level.target);
+        if let Some(again) = self.files.again {
+            let above = above.map(|above| above.earlier.as_ref());
+            level.earlier = match above {
+                Some(None) => None,
+                above => again.directory(above.flatten(), base(&level.target), &level.target),
+            };
+        }
         if level.target == b"/" {
             level.dst = Some(Arc::new(self.dest.open_dir(b"/")?));
             level.after = After::Times;
             return Ok(());
         }
-        let (parent, name) = self.dest_parent(&level.target)?;
+        let (parent, name) = match above.and_then(|above| above.dst.as_ref()) {
+            Some(above) => (above.clone(), base(&level.target).to_vec()),
+            None => self.dest_parent(&level.target).map(|(parent, name)| (Arc::new(parent), name))?,
+        };
         let mut there = try_stat_at(&parent, &name, &shown)?;
         if self.options.always_replace && there.as_ref().is_some_and(|s| !s.is_dir()) {
             remove_all(parent.as_fd(), &name, &shown)?;
@@ -360,10 +400,15 @@ impl Copier<'_> {
             None => {
                 rustix::fs::mkdirat(&parent, os(&name), Mode::from_raw_mode(0o700))
                     .map_err(|e| Error::io("create directory", &shown, e))?;
+                level.is_new = true;
                 After::Everything
             }
         };
-        level.dst = Some(Arc::new(root::open_subdir(&parent, &name, &shown)?));
+        let upper = self.files.again.and_then(CopyAgain::upper).filter(|_| level.is_new);
+        level.dst = Some(Arc::new(match upper {
+            Some(upper) if !above.is_some_and(|above| above.is_new) => upper.open_dir(&level.target)?,
+            _ => root::open_subdir(&parent, &name, &shown)?,
+        }));
         Ok(())
     }
 
@@ -413,7 +458,15 @@ impl Copier<'_> {
 
     fn link(&self, first: &[u8], to: (BorrowedFd<'_>, &[u8]), shown: &std::path::Path) -> Result<()> {
         let (parent, name) = self.dest_parent(first)?;
-        match rustix::fs::linkat(&parent, os(&name), to.0, os(to.1), AtFlags::empty()) {
+        let linked = match rustix::fs::linkat(&parent, os(&name), to.0, os(to.1), AtFlags::empty()) {
+            // From the view to the layer itself: the file is in the layer, too.
+            Err(Errno::XDEV) if let Some(upper) = self.files.again.and_then(CopyAgain::upper) => {
+                let parent = upper.open_dir(&dir(first))?;
+                rustix::fs::linkat(&parent, os(&name), to.0, os(to.1), AtFlags::empty())
+            }
+            other => other,
+        };
+        match linked {
             Err(Errno::MLINK) => copy_file((parent.as_fd(), &name), to, shown).map(drop),
             other => other.map_err(|e| Error::io("create hard link", shown, e)),
         }

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::copy::{Copy, CopyMode};
+use crate::copy_again::{CopyAgain, CopyKey};
 use crate::copy_entry::{Finish, copy_file, finish_open, is_taken, xattrs_of, xattrs_of_open};
 use crate::file_ops::remove_all;
 use crate::path::owned;
@@ -38,6 +39,8 @@ pub(crate) struct Leaf {
     /// Path in the destination, for messages.
     pub(crate) target: Vec<u8>,
     pub(crate) stat: Stat,
+    /// What an earlier copy made of it is looked for under this name, and in this directory.
+    pub(crate) again: Option<(CopyKey, Option<Arc<OwnedFd>>)>,
 }
 
 /// Files that wait, and directories that wait for them.
@@ -120,12 +123,23 @@ fn threads() -> usize {
 pub(crate) struct Files<'a> {
     pub(crate) tree: Option<&'a Tree>,
     pub(crate) options: &'a Copy,
+    pub(crate) again: Option<&'a CopyAgain>,
 }
 
 impl Files<'_> {
     fn leaf(&self, leaf: &Leaf) -> Result<()> {
         let (from, to) = ((leaf.src.as_fd(), leaf.name.as_slice()), (leaf.dst.as_fd(), leaf.name.as_slice()));
-        self.copy(from, to, &leaf.stat, &owned(&leaf.target))
+        let (Some(again), Some((key, earlier))) = (self.again, &leaf.again) else {
+            return self.copy(from, to, &leaf.stat, &owned(&leaf.target));
+        };
+        let linked = earlier
+            .as_ref()
+            .is_some_and(|earlier| again.link(key, earlier.as_fd(), to, &leaf.stat, &self.finish(&leaf.stat, &[])));
+        if !linked {
+            self.copy(from, to, &leaf.stat, &owned(&leaf.target))?;
+        }
+        again.note(*key);
+        Ok(())
     }
 
     /// Copies one regular file, over what may be there.

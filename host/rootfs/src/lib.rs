@@ -6,8 +6,10 @@
 //! This crate knows no snapshots, no network, no graph: callers hand it descriptors and values.
 
 mod archive;
+mod beneath;
 mod content_hash;
 mod copy;
+mod copy_again;
 mod copy_entry;
 mod copy_files;
 mod decompress;
@@ -39,8 +41,10 @@ mod walk;
 mod xattr;
 
 pub use archive::{is_archive, unpack_archive};
+pub use beneath::way_without_mount;
 pub use content_hash::{ChecksumOptions, DigestCache, FileIdentity};
-pub use copy::{Copy, CopyMode, Source, copy};
+pub use copy::{Copy, CopyMode, Source, copy, copy_again};
+pub use copy_again::{CopyAgain, CopyKey};
 pub use decompress::{Compression, decompress};
 pub use error::{Error, Result};
 pub use file_ops::{Rm, mkdir, mkdir_all, mkfile, rm, symlink};

@@ -6,12 +6,13 @@
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::stat::Stat;
@@ -250,11 +251,12 @@ pub(crate) fn try_stat_at(dir: impl AsFd, name: &[u8], path: &Path) -> Result<Op
     }
 }
 
-/// Sorted names in the directory open as `dir`.
+/// Sorted names in the directory open as `dir`, which nobody has read from yet.
 pub(crate) fn names(dir: impl AsFd, path: &Path) -> Result<Vec<Vec<u8>>> {
     let mut names = Vec::new();
-    let stream = rustix::fs::Dir::read_from(dir).map_err(|e| Error::io("list", path, e))?;
-    for entry in stream {
+    let mut buffer = [MaybeUninit::uninit(); LISTED];
+    let mut entries = RawDir::new(dir, &mut buffer);
+    while let Some(entry) = entries.next() {
         let entry = entry.map_err(|e| Error::io("list", path, e))?;
         let name = entry.file_name().to_bytes();
         if name != b"." && name != b".." {
@@ -264,6 +266,9 @@ pub(crate) fn names(dir: impl AsFd, path: &Path) -> Result<Vec<Vec<u8>>> {
     names.sort_unstable();
     Ok(names)
 }
+
+/// Bytes of a directory's entries that are read at once.
+const LISTED: usize = 8 << 10;
 
 /// Opens directory `name` in `dir`, refusing a symlink.
 pub(crate) fn open_subdir(dir: impl AsFd, name: &[u8], path: &Path) -> Result<OwnedFd> {

@@ -104,6 +104,20 @@ impl Tree {
         matches!(self.inner.lookup(&mut top, &anchor(bytes(path.as_ref()))), Ok(Some(_)))
     }
 
+    /// `None` when `path` takes no part; else the digest of a context's file, if it was asked for before.
+    pub(crate) fn known(&self, path: &[u8]) -> Option<Option<Digest>> {
+        if !self.inner.is_context {
+            return Some(None);
+        }
+        let mut top = self.top();
+        let mut node = &mut *top;
+        for part in path.split(|b| *b == b'/').filter(|part| !part.is_empty()) {
+            // A context is listed whole.
+            node = node.children.as_mut()?.get_mut(part)?;
+        }
+        Some(node.own)
+    }
+
     /// Metadata of `path`: symlinks on the way are followed inside the tree, the last one is not.
     ///
     /// # Errors

@@ -6,4 +6,3 @@ mod hostile;
 mod layers;
 mod operations;
 mod support;
-mod travel;
