@@ -64,8 +64,6 @@ struct Known {
     telling: bool,
     digest: String,
     filename: String,
-    /// Bytes of the file.
-    size: u64,
     snapshot: i64,
     /// The name of its directory: a damaged number must not show another file.
     layer: String,
@@ -155,9 +153,7 @@ impl Shelf<'_> {
         let info = self.store.record(SnapshotId(known.snapshot)).ok()??;
         let layer = info.dir.parent().and_then(Path::file_name)?;
         // What is not as it was written is not there.
-        let file = std::fs::symlink_metadata(info.dir.join(&known.filename)).ok();
-        let whole = file.is_some_and(|file| file.is_file() && file.len() == known.size);
-        let there = whole && info.parent.is_none() && layer == known.layer.as_str();
+        let there = info.dir.join(&known.filename).is_file() && info.parent.is_none() && layer == known.layer.as_str();
         let found = Downloaded {
             digest: known.digest.parse().ok()?,
             filename: known.filename.clone(),
@@ -188,7 +184,6 @@ fn keep(
     let modified = head.last_modified.as_deref().and_then(http_date::parse);
     finish(&file, wanted, owners, modified).map_err(|error| disk(shown, error))?;
     std::fs::rename(&path, snapshot.upper().join(&filename)).map_err(|error| disk(shown, error))?;
-    let size = file.metadata().map_err(|error| disk(shown, error))?.len();
     drop(file);
     let id = snapshot.commit_as(&format!("http url {shown}"))?;
     let layer = store.record(id)?.and_then(|info| Some(info.dir.parent()?.file_name()?.to_str()?.to_owned()));
@@ -199,7 +194,6 @@ fn keep(
         telling: modified.is_some_and(|modified| date.as_second() - modified.as_second() >= TELLING_AGE),
         digest: digest.to_string(),
         filename: filename.clone(),
-        size,
         snapshot: id.0,
         layer: layer.unwrap_or_default(),
     };
@@ -275,7 +269,8 @@ struct FileSink {
 impl FileSink {
     fn begin(&self) -> io::Result<Arriving> {
         let snapshot = self.store.prepare(None).map_err(io::Error::other)?;
-        let beside = snapshot.mount().work.clone().unwrap_or_else(|| snapshot.upper());
+        let spec = snapshot.mount().map_err(io::Error::other)?;
+        let beside = spec.work.clone().unwrap_or_else(|| snapshot.upper());
         let path = beside.join("arriving");
         let file = File::create(&path)?;
         Ok(Arriving { path, file, hasher: Hasher::new(), snapshot })

@@ -86,7 +86,7 @@ impl SnapshotCodec {
             return Some(*known);
         }
         // Most stand on one that is known; else the whole chain is read at once.
-        let top = self.store.record(id).ok()??;
+        let top = self.store.made(id).or_else(|| self.store.record(id).ok()?)?;
         let below = top.parent.map(|parent| (parent, self.lock().get(&parent).copied()));
         let chain = match below {
             None => vec![top],

@@ -170,12 +170,8 @@ impl Engine {
     ///
     /// # Errors
     /// It cannot be read, or not be kept.
-    pub async fn receive(&self, reader: impl Read + Send + 'static) -> Result<Upload, BuildError> {
-        let (store, mut reader) = (self.store.clone(), reader);
-        // Whoever writes to us may take his time.
-        let received = tokio::task::spawn_blocking(move || Upload::receive(&store, &mut reader)).await;
-        let received = received.map_err(|error| BuildError::new(Kind::Store, error))?;
-        received.map_err(|error| blame::store(&error))
+    pub fn receive(&self, reader: &mut dyn Read) -> Result<Upload, BuildError> {
+        Upload::receive(&self.store, reader).map_err(|error| blame::store(&error))
     }
 
     /// The bytes of the frontend `source`. What a registry sends is checked by its digest, and kept.

@@ -243,6 +243,9 @@ impl Layers {
     /// # Errors
     /// The registry, a layer that is not what its image says, the disk.
     pub async fn lay_down(self: &Arc<Self>, id: SnapshotId) -> Result<(), OpFailure> {
+        if self.store.is_standing(id) {
+            return Ok(());
+        }
         let gone = || OpFailure::from(rhost_store::Error::NoSnapshot { id: id.0 });
         let records = self.store.records(id)?.ok_or_else(gone)?;
         for info in &records {

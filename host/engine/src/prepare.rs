@@ -170,10 +170,6 @@ impl Engine {
             let fetched = session.fetch_context(&place, &git).await?;
             let has_build_file = known.is_none();
             if let BuildFile::InContext(wanted) = &request.file {
-                if let (Some(wanted), Some(_)) = (wanted, fetched.only_file) {
-                    let message = format!("-f {wanted} has no effect: `{}` is itself the build file", fetched.shown);
-                    events.send(Event::Warning { vertex: None, message: message.into() });
-                }
                 known = Some(fetched.build_file(wanted.as_deref()).await?);
             }
             let _ = shared.fetched.set(FetchedLocals { root: fetched.root, has_build_file });

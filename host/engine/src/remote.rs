@@ -214,9 +214,6 @@ impl Session {
             if !error.message.contains(shown) {
                 error.message = format!("the build context `{shown}`: {}", error.message);
             }
-            if error.hints.is_empty() {
-                error.hints.push("a context is `https://HOST/REPOSITORY.git#REF:DIRECTORY`, or the URL of an archive or a build file: check its parts".into());
-            }
             error
         };
         let (_, graph, target) = self.load_as(definition, "the build context", Kind::Request, nest).map_err(told)?;
@@ -272,7 +269,13 @@ impl Fetched {
     /// There is none.
     pub async fn build_file(&self, wanted: Option<&str>) -> Result<(String, Vec<u8>), BuildError> {
         if let Some(only) = self.only_file {
-            // Whatever its name is said to be, as with BuildKit.
+            if let Some(wanted) = wanted {
+                let message = format!(
+                    "-f {wanted}: what is at `{}` is itself a build file, and not a context that has one",
+                    self.shown
+                );
+                return Err(BuildError::new(Kind::Request, message).hint("leave out -f"));
+            }
             let text = read_file(self.root.clone(), only.into(), LARGEST_BUILD_FILE).await?;
             return Ok((only.to_owned(), text.unwrap_or_default()));
         }

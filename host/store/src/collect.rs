@@ -240,8 +240,10 @@ impl<'a> Run<'a> {
                 self.removed.push((*id, reason.clone()));
             }
             told(Pruned { record: record.clone(), reason });
-            self.freed += record.size;
-            self.used = self.used.saturating_sub(record.size);
+            // What others share of it stays, as theirs.
+            let size = record.size.saturating_sub(self.kept_by_sharers(index)?);
+            self.freed += size;
+            self.used = self.used.saturating_sub(size);
             match thing {
                 Thing::Snapshot { .. } => {}
                 Thing::Blob(digest) => self.gone.push(("blob".into(), digest.0.hex())),
@@ -259,6 +261,15 @@ impl<'a> Run<'a> {
             }
         }
         Ok(())
+    }
+}
+
+impl Run<'_> {
+    fn kept_by_sharers(&self, index: usize) -> Result<u64> {
+        match &self.inventory.layers.get(&index) {
+            Some(name) if !self.options.dry_run => self.store.measure_sharers(name),
+            _ => Ok(0),
+        }
     }
 }
 
@@ -284,9 +295,13 @@ impl Store {
         let Some(info) = self.inner.db.snapshot(id, bucket)? else { return Ok(false) };
         let Some(dir) = info.dir.parent() else { return Ok(false) };
         let name = dir.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
-        // Its maker holds this until the snapshot is written down as used.
+        // Its maker has it in use, or is about to write that down.
+        if self.is_begun(&name) {
+            return Ok(false);
+        }
         let Some(_lock) = self.try_lock(&format!("snapshot {name}"))? else { return Ok(false) };
         let Some(taken) = self.inner.db.take_snapshot(id)? else { return Ok(false) };
+        self.uses.forget_standing();
         if self.in_use()?.contains(&Use::Snapshot(id)) {
             self.inner.db.put_back(&taken)?;
             return Ok(false);

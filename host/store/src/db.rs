@@ -5,6 +5,7 @@
 //! `synchronous=NORMAL` in WAL mode: after a power cut the newest transactions may be missing, the file stays consistent.
 use std::collections::HashSet;
 use std::fs::OpenOptions;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -43,6 +44,8 @@ CREATE TABLE IF NOT EXISTS cache_results (key BLOB PRIMARY KEY, kind TEXT NOT NU
 CREATE TABLE IF NOT EXISTS facts (
     kind TEXT NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL, created INTEGER NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS flats (snapshot INTEGER PRIMARY KEY, name BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS shares (name TEXT PRIMARY KEY, family TEXT NOT NULL) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS share_families ON shares (family);
 CREATE TABLE IF NOT EXISTS usage (
     kind TEXT NOT NULL, key TEXT NOT NULL, size INTEGER NOT NULL, last_used INTEGER NOT NULL, uses INTEGER NOT NULL,
     description TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;
@@ -73,6 +76,46 @@ impl LinkRow {
 struct Open {
     connection: Connection,
     inode: u64,
+    /// Snapshots that are not written yet: with the next thing that is, in one transaction. Nobody else can have heard of them before.
+    begun: Vec<NewSnapshot>,
+    /// Numbers that no other connection gives to a snapshot.
+    reserved: Range<i64>,
+}
+
+impl Open {
+    fn new(connection: Connection, root: &Path) -> Self {
+        Self { connection, inode: inode(root), begun: Vec::new(), reserved: 0..0 }
+    }
+}
+
+/// Numbers that are reserved at once.
+const RESERVED: i64 = 64;
+
+struct NewSnapshot {
+    id: i64,
+    bucket: &'static str,
+    name: String,
+    parent: Option<SnapshotId>,
+    apart: bool,
+    description: String,
+    created: i64,
+}
+
+impl NewSnapshot {
+    fn write(&self, t: &Transaction<'_>) -> rusqlite::Result<()> {
+        t.prepare_cached(
+            "INSERT INTO snapshots (id, bucket, name, parent, created, apart) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![
+            self.id,
+            self.bucket,
+            self.name,
+            self.parent.map(|p| p.0),
+            self.created,
+            self.apart
+        ])?;
+        crate::usage::describe_layer(t, &self.name, &self.description)
+    }
 }
 
 impl Db {
@@ -80,7 +123,7 @@ impl Db {
         let (connection, rebuilt) = open_or_rebuild(root, None)?;
         Ok(Self {
             root: root.to_path_buf(),
-            connection: Mutex::new(Open { connection, inode: inode(root) }),
+            connection: Mutex::new(Open::new(connection, root)),
             rebuilt: AtomicBool::new(rebuilt),
         })
     }
@@ -97,27 +140,47 @@ impl Db {
     /// Runs `work`; when the file turns out to be damaged it is rebuilt, and `work` runs once more on the empty one.
     pub(crate) fn run<T>(&self, work: impl Fn(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
         let mut open = self.connection();
-        match work(&mut open.connection) {
+        if !open.begun.is_empty() {
+            self.write_in(&mut open, |_| Ok(()))?;
+        }
+        self.run_in(&mut open, |open| work(&mut open.connection))
+    }
+
+    /// As [`Db::run`] for what says nothing of snapshots: those that are not written yet stay so.
+    fn look<T>(&self, work: impl Fn(&mut Connection) -> rusqlite::Result<T>) -> Result<T> {
+        self.run_in(&mut self.connection(), |open| work(&mut open.connection))
+    }
+
+    pub(crate) fn write<T>(&self, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        self.write_in(&mut self.connection(), work)
+    }
+
+    fn write_in<T>(&self, open: &mut Open, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        let answer = self.run_in(open, |open| {
+            let transaction = open.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            open.begun.iter().try_for_each(|snapshot| snapshot.write(&transaction))?;
+            let answer = work(&transaction)?;
+            transaction.commit()?;
+            Ok(answer)
+        })?;
+        open.begun.clear();
+        Ok(answer)
+    }
+
+    fn run_in<T>(&self, open: &mut Open, work: impl Fn(&mut Open) -> rusqlite::Result<T>) -> Result<T> {
+        match work(open) {
             Err(error) if is_damage(&error) => {
                 tracing::warn!(%error, "the store's records are damaged; set aside and begun anew");
                 // Closed first: SQLite must not write its journal back over the new file.
                 open.connection = Connection::open_in_memory().map_err(|e| self.failed(e))?;
-                let damaged = open.inode;
-                *open = Open { connection: open_or_rebuild(&self.root, Some(damaged))?.0, inode: inode(&self.root) };
+                let begun = std::mem::take(&mut open.begun);
+                let (connection, _) = open_or_rebuild(&self.root, Some(open.inode))?;
+                *open = Open { begun, ..Open::new(connection, &self.root) };
                 self.rebuilt.store(true, Ordering::Relaxed);
-                work(&mut open.connection).map_err(|e| self.failed(e))
+                work(open).map_err(|e| self.failed(e))
             }
             other => other.map_err(|e| self.failed(e)),
         }
-    }
-
-    pub(crate) fn write<T>(&self, work: impl Fn(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
-        self.run(|connection| {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let answer = work(&transaction)?;
-            transaction.commit()?;
-            Ok(answer)
-        })
     }
 
     fn failed(&self, source: rusqlite::Error) -> Error {
@@ -126,24 +189,34 @@ impl Db {
 
     // Snapshots.
 
-    /// Records a snapshot and answers its id.
+    /// Gives a snapshot its id. Its record is written with whatever is written next, the cache's record of the step for one.
     pub(crate) fn add_snapshot(
         &self,
-        bucket: &str,
+        bucket: &'static str,
         name: &str,
         parent: Option<SnapshotId>,
         apart: bool,
         description: &str,
     ) -> Result<SnapshotId> {
-        self.write(|t| {
-            t.prepare_cached(
-                "INSERT INTO snapshots (bucket, name, parent, created, apart) VALUES (?1, ?2, ?3, ?4, ?5)",
-            )?
-            .execute(params![bucket, name, parent.map(|p| p.0), now(), apart])?;
-            let id = t.last_insert_rowid();
-            crate::usage::describe_layer(t, name, description)?;
-            Ok(SnapshotId(id))
-        })
+        let mut open = self.connection();
+        if open.reserved.is_empty() {
+            // AUTOINCREMENT goes on from here (sqlite.org/autoinc.html).
+            let last: i64 = self.write_in(&mut open, |t| {
+                t.execute(
+                    "INSERT INTO sqlite_sequence (name, seq) SELECT 'snapshots', 0
+                     WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'snapshots')",
+                    [],
+                )?;
+                t.prepare_cached("UPDATE sqlite_sequence SET seq = seq + ?1 WHERE name = 'snapshots' RETURNING seq")?
+                    .query_row([RESERVED], |row| row.get(0))
+            })?;
+            open.reserved = last - RESERVED + 1..last + 1;
+        }
+        let id = open.reserved.start;
+        open.reserved.start += 1;
+        let (name, description) = (name.to_owned(), description.to_owned());
+        open.begun.push(NewSnapshot { id, bucket, name, parent, apart, description, created: now() });
+        Ok(SnapshotId(id))
     }
 
     pub(crate) fn snapshot(&self, id: SnapshotId, bucket: &str) -> Result<Option<SnapshotInfo>> {
@@ -212,7 +285,7 @@ impl Db {
     /// The blobs that are remembered to hold each of `diff_ids`, the first remembered first.
     pub(crate) fn blobs_of_all(&self, diff_ids: &[DiffId]) -> Result<Vec<Vec<BlobRecord>>> {
         type Rows = Vec<(String, i64, String)>;
-        let rows: Vec<Rows> = self.run(|c| {
+        let rows: Vec<Rows> = self.look(|c| {
             let transaction = c.transaction()?;
             let mut find = transaction.prepare_cached(BLOBS_OF)?;
             let mut of = |diff_id: &DiffId| {
@@ -224,7 +297,7 @@ impl Db {
     }
 
     pub(crate) fn diff_id_of(&self, digest: &BlobDigest) -> Result<Option<DiffId>> {
-        let text: Option<String> = self.run(|c| {
+        let text: Option<String> = self.look(|c| {
             c.prepare_cached("SELECT diff_id FROM layer_blobs WHERE digest = ?1")?
                 .query_row([digest.to_string()], |r| r.get(0))
                 .optional()
@@ -271,7 +344,7 @@ impl Db {
     // Cache.
 
     pub(crate) fn follow(&self, link: &LinkRow) -> Result<Vec<Digest>> {
-        self.run(|c| {
+        self.look(|c| {
             c.prepare_cached(
                 "SELECT key FROM cache_links WHERE origin = ?1 AND input = ?2 AND output = ?3 AND selector = ?4",
             )?
@@ -283,7 +356,7 @@ impl Db {
     }
 
     pub(crate) fn cache_result(&self, kind: &str, key: Digest) -> Result<Option<Vec<u8>>> {
-        self.run(|c| {
+        self.look(|c| {
             c.prepare_cached("SELECT value FROM cache_results WHERE key = ?1 AND kind = ?2")?
                 .query_row(params![key.as_raw(), kind], |r| r.get(0))
                 .optional()
@@ -298,7 +371,7 @@ impl Db {
 
     /// As [`Db::cache_values`], with the keys.
     pub(crate) fn cache_values_by_key(&self, kind: &str, keys: &[Digest]) -> Result<Vec<(Digest, Vec<u8>)>> {
-        let rows: Vec<Option<(Digest, Vec<u8>)>> = self.run(|c| {
+        let rows: Vec<Option<(Digest, Vec<u8>)>> = self.look(|c| {
             let transaction = c.transaction()?;
             let mut find =
                 transaction.prepare_cached("SELECT value FROM cache_results WHERE key = ?1 AND kind = ?2")?;
@@ -343,7 +416,7 @@ impl Db {
     // Facts.
 
     pub(crate) fn fact(&self, kind: &str, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.run(|c| {
+        self.look(|c| {
             c.prepare_cached("SELECT value FROM facts WHERE kind = ?1 AND key = ?2")?
                 .query_row(params![kind, key], |r| r.get(0))
                 .optional()
@@ -353,7 +426,7 @@ impl Db {
 
     /// As [`Db::fact`] for several, in order.
     pub(crate) fn facts(&self, kind: &str, keys: &[&[u8]]) -> Result<Vec<Option<Vec<u8>>>> {
-        let found: Vec<Option<Vec<u8>>> = self.run(|c| {
+        let found: Vec<Option<Vec<u8>>> = self.look(|c| {
             let transaction = c.transaction()?;
             let mut find = transaction.prepare_cached("SELECT value FROM facts WHERE kind = ?1 AND key = ?2")?;
             keys.iter().map(|key| find.query_row(params![kind, key], |r| r.get(0)).optional()).collect()
@@ -525,7 +598,9 @@ fn open_or_rebuild(root: &Path, damaged: Option<u64>) -> Result<(Connection, boo
 
 /// A cheap look at every table's root page; deeper damage shows when it is met, and [`Db::run`] handles it there.
 fn check(connection: Connection) -> rusqlite::Result<Connection> {
-    for table in ["snapshots", "layer_blobs", "images", "cache_links", "cache_results", "facts", "flats", "usage"] {
+    for table in
+        ["snapshots", "layer_blobs", "images", "cache_links", "cache_results", "facts", "flats", "usage", "shares"]
+    {
         connection.query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
     }
     Ok(connection)

@@ -11,7 +11,7 @@ use rusqlite::{OptionalExtension, params};
 use crate::db::{Db, opened, place_in, sealed};
 use crate::snapshot::remove_tree;
 use crate::store::snapshots_dir;
-use crate::usage::own_size;
+use crate::usage::disk_size;
 use crate::{Error, Result, SnapshotId, SnapshotInfo, Store};
 
 /// Lower directories that overlayfs takes.
@@ -90,7 +90,7 @@ impl Store {
         let recorded = if made.is_ok() { self.inner.db.set_flat(id, &name) } else { Ok(None) };
         match (&made, &recorded) {
             (Ok(()), Ok(lost)) => {
-                self.uses.made_flat(&name, own_size(&dir));
+                self.uses.made_flat(&name, disk_size(&dir));
                 if let Some(lost) = lost {
                     self.remove_flat(lost)?;
                 }

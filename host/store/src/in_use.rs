@@ -6,7 +6,7 @@
 //! away (its record, its name) and then reads the files, and puts back what somebody uses. Whoever looks in between has a miss.
 //!
 //! Only the topmost snapshot of a chain is written down: a snapshot that has others on top of it is never collected.
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -22,9 +22,15 @@ use rustix::io::Errno;
 use crate::blob::{STAMPS, stamp};
 use crate::store::Inner;
 use crate::usage::{Made, disk_size};
-use crate::{Error, Result, SnapshotId, Store};
+use crate::{Error, Result, SnapshotId, SnapshotInfo, Store};
 
 pub(crate) const USES_DIR: &str = "uses-v1";
+
+/// Between the name of a build's file of uses and the number of a layer that it began.
+const OF_BUILD: &str = "-layer";
+
+/// Lower directories of a snapshot that is remembered to be whole.
+const MOST_REMEMBERED: usize = 128;
 
 /// Kind, then 32 bytes: a digest, or a number filled up with zeros.
 const ENTRY: usize = 33;
@@ -72,6 +78,12 @@ pub(crate) struct Uses {
 struct State {
     file: Option<(PathBuf, File)>,
     known: HashSet<Use>,
+    /// Layers begun so far.
+    layers: u64,
+    /// The directories to mount for snapshots that were found whole: in use, they stay so.
+    standing: HashMap<SnapshotId, Vec<PathBuf>>,
+    /// What this build has made, as it was recorded then.
+    snapshots: HashMap<SnapshotId, SnapshotInfo>,
     /// Used, but not relied on.
     touched: HashSet<Use>,
     made: Vec<Made>,
@@ -135,6 +147,57 @@ impl Uses {
             state.file = Some(self.create()?);
         }
         Ok(())
+    }
+
+    /// A name for a layer that is begun: it tells whose it is ([`Store::is_begun`]).
+    pub(crate) fn layer_name(&self) -> Result<String> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.layers += 1;
+        let count = state.layers;
+        let (path, _) = match &mut state.file {
+            Some(file) => file,
+            none => none.insert(self.create()?),
+        };
+        let own = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        Ok(format!("{own}{OF_BUILD}{count}"))
+    }
+
+    /// Remembers a snapshot that was made, and the directories below its own.
+    pub(crate) fn made(&self, info: SnapshotInfo, lowers: &[PathBuf]) {
+        if !info.apart {
+            self.stands(info.id, || [std::slice::from_ref(&info.dir), lowers].concat());
+        }
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).snapshots.insert(info.id, info);
+    }
+
+    pub(crate) fn made_snapshot(&self, id: SnapshotId) -> Option<SnapshotInfo> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).snapshots.get(&id).cloned()
+    }
+
+    /// Remembers that `id`, which is in use, was found whole, and is mounted as `lowers`.
+    pub(crate) fn stands(&self, id: SnapshotId, lowers: impl FnOnce() -> Vec<PathBuf>) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let lowers = lowers();
+        // Long ones are mounted in another form from time to time.
+        if lowers.len() < MOST_REMEMBERED {
+            state.standing.insert(id, lowers);
+        }
+    }
+
+    /// Snapshots are being removed.
+    pub(crate) fn forget_standing(&self) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.standing.clear();
+        state.snapshots.clear();
+    }
+
+    pub(crate) fn standing(&self, id: SnapshotId) -> Option<Vec<PathBuf>> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.standing.get(&id).cloned()
+    }
+
+    pub(crate) fn is_standing(&self, id: SnapshotId) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).standing.contains_key(&id)
     }
 
     fn create(&self) -> Result<(PathBuf, File)> {
@@ -245,6 +308,13 @@ impl Store {
         let Some(_alone) = self.try_lock("collector")? else { return Ok(false) };
         self.sweep()?;
         Ok(true)
+    }
+
+    /// Whether the layer called `name` was begun by a build that lives.
+    pub(crate) fn is_begun(&self, name: &str) -> bool {
+        let Some((own, _)) = name.rsplit_once(OF_BUILD) else { return false };
+        File::open(self.inner.root.join(USES_DIR).join(own))
+            .is_ok_and(|file| flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK))
     }
 
     /// What living builds use.

@@ -30,6 +30,11 @@ impl Store {
         self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))
     }
 
+    /// What is recorded of `id`, if this build has made it.
+    pub fn made(&self, id: SnapshotId) -> Option<SnapshotInfo> {
+        self.uses.made_snapshot(id)
+    }
+
     /// A snapshot that has the layers of `layers` (bottom first, each taken without what is below it) on top of `parent`. Nothing is copied;
     /// the same question has the same answer.
     ///

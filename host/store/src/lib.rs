@@ -25,6 +25,7 @@ mod cache_mount;
 mod cache_transfer;
 mod collect;
 mod context_digests;
+mod copies;
 mod db;
 mod error;
 mod filter;
@@ -52,6 +53,7 @@ pub use cache_mount::{CacheMount, CacheMountClaim, CacheMountInfo, CacheMountKey
 pub use cache_transfer::{CacheMountReading, CacheMountSuccessor};
 pub use collect::{PruneOptions, Pruned, SpaceLimits, human};
 pub use context_digests::{ContextDigests, Settled};
+pub use copies::EarlierCopy;
 pub use error::{Error, Result};
 pub use filter::{Filter, FilterError};
 pub use git_repo::{GitRepository, GitRepositoryInfo};

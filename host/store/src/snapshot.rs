@@ -5,13 +5,14 @@
 //! record without a directory is a miss.
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rhost_llb::{BlobDigest, ChainId, DiffId};
 use rhost_rootfs::OverlayXattrs;
 
 use crate::in_use::Use;
 use crate::store::{Store, snapshots_dir};
-use crate::{BlobRecord, Error, Lease, Result};
+use crate::{BlobRecord, Error, Result};
 
 /// Names a committed snapshot in one store. Never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -74,8 +75,9 @@ pub struct ActiveSnapshot {
     dir: PathBuf,
     parent: Option<SnapshotId>,
     mount: MountSpec,
+    /// overlayfs's work directory was made.
+    mounted: AtomicBool,
     finished: bool,
-    _lease: Lease,
 }
 
 impl std::fmt::Debug for Store {
@@ -85,9 +87,25 @@ impl std::fmt::Debug for Store {
 }
 
 impl ActiveSnapshot {
-    /// How it is mounted. With no lowers, `upper` can be written to directly, no mount needed.
-    pub fn mount(&self) -> &MountSpec {
-        &self.mount
+    /// How it is mounted. With no lowers, `upper` can be written to directly, no mount needed. What overlayfs works in is made now.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn mount(&self) -> Result<&MountSpec> {
+        if let Some(work) = self.mount.work.as_ref().filter(|_| !self.mounted.swap(true, Ordering::Relaxed)) {
+            std::fs::create_dir(work).map_err(|e| Error::io("create directory", work, e))?;
+        }
+        Ok(&self.mount)
+    }
+
+    /// Whether it is, or may be, mounted.
+    pub fn is_mounted(&self) -> bool {
+        self.mounted.load(Ordering::Relaxed) && !self.mount.lowers.is_empty()
+    }
+
+    /// The directories below, topmost first.
+    pub fn lowers(&self) -> &[PathBuf] {
+        &self.mount.lowers
     }
 
     /// The directory that takes what is written.
@@ -116,15 +134,31 @@ impl ActiveSnapshot {
     }
 
     fn commit_with(mut self, apart: bool, description: &str) -> Result<SnapshotId> {
-        let work = self.dir.join("work");
-        let _ = remove_tree(&self.store, &work);
+        if *self.mounted.get_mut() {
+            let work = self.dir.join("work");
+            // Nearly always one empty directory is left in it.
+            let _ = std::fs::remove_dir(work.join("work"));
+            if std::fs::remove_dir(&work).is_err() {
+                let _ = remove_tree(&self.store, &work);
+            }
+        }
         let name = self.dir.file_name().and_then(|n| n.to_str()).unwrap_or_default().to_owned();
         let bucket = snapshots_dir(self.store.options().overlay);
         let id = self.store.inner.db.add_snapshot(bucket, &name, self.parent, apart, description)?;
         self.finished = true;
-        // Before the lease ends, which keeps the collector away.
+        // Until this build ends, its file of uses keeps the collector away.
         self.store.uses.add(Use::Snapshot(id))?;
         self.store.uses.made_layer(&name, self.dir.clone());
+        let info = SnapshotInfo {
+            id,
+            parent: self.parent,
+            dir: self.upper(),
+            mounted: None,
+            apart,
+            diff_id: None,
+            created: crate::db::now(),
+        };
+        self.store.uses.made(info, &self.mount.lowers);
         Ok(id)
     }
 }
@@ -160,13 +194,10 @@ impl Store {
             Some(id) => self.layers(id)?.ok_or(Error::NoSnapshot { id: id.0 })?,
             None => Vec::new(),
         };
-        self.uses.begin()?;
-        let name = crate::lock::unique_name();
-        let lease = self.own_lease(&format!("snapshot {name}"))?;
-        let dir = self.bucket().join(&name);
-        for sub in ["fs", "work"] {
-            let path = dir.join(sub);
-            std::fs::create_dir_all(&path).map_err(|e| Error::io("create directory", &path, e))?;
+        // As long as the file of uses is held, nobody takes its layers for rubbish.
+        let dir = self.bucket().join(self.uses.layer_name()?);
+        for path in [&dir, &dir.join("fs")] {
+            std::fs::create_dir(path).map_err(|e| Error::io("create directory", path, e))?;
         }
         let mount = MountSpec {
             lowers,
@@ -174,7 +205,7 @@ impl Store {
             work: Some(dir.join("work")),
             userxattr: self.options().overlay == OverlayXattrs::User,
         };
-        Ok(ActiveSnapshot { store: self.clone(), dir, parent, mount, finished: false, _lease: lease })
+        Ok(ActiveSnapshot { store: self.clone(), dir, parent, mount, mounted: AtomicBool::new(false), finished: false })
     }
 
     /// How snapshot `id` is mounted read-only; `None` when it or a layer below it is gone. One lower only: bind it instead of mounting overlayfs.
@@ -189,7 +220,20 @@ impl Store {
     /// # Errors
     /// [`Error::NotFlat`] where that one is not there.
     pub fn layers(&self, id: SnapshotId) -> Result<Option<Vec<PathBuf>>> {
-        self.chain(id)?.map(|chain| self.lowers(&chain)).transpose()
+        if let Some(known) = self.uses.standing(id) {
+            return Ok(Some(known));
+        }
+        let Some(chain) = self.chain(id)? else { return Ok(None) };
+        let lowers = self.lowers(&chain)?;
+        if !chain.iter().any(|info| info.apart) {
+            self.uses.stands(id, || lowers.clone());
+        }
+        Ok(Some(lowers))
+    }
+
+    /// Whether this build has found `id`, and all that it stands on, ready to be mounted. It stays so until the build ends.
+    pub fn is_standing(&self, id: SnapshotId) -> bool {
+        self.uses.is_standing(id)
     }
 
     /// The records of `id` and its parents, topmost first; `None` when one of them, or its directory, is gone.
@@ -250,11 +294,15 @@ impl Store {
 
     /// Removes a snapshot's record, and its directory when no other snapshot has the same layer. Snapshots above it become misses.
     pub fn remove_snapshot(&self, id: SnapshotId) -> Result<()> {
+        self.uses.forget_standing();
         if let Some(info) = self.inner.db.snapshot(id, snapshots_dir(self.options().overlay))? {
             let (last, last_mounted) = self.inner.db.remove_snapshot(id)?;
             let gone = [Some(&info.dir).filter(|_| last), info.mounted.as_ref().filter(|_| last_mounted)];
             for dir in gone.into_iter().flatten().filter_map(|dir| dir.parent()) {
                 remove_tree(self, dir)?;
+                if let Some(name) = dir.file_name().and_then(|name| name.to_str()) {
+                    self.measure_sharers(name)?;
+                }
             }
             self.drop_flat(id)?;
         }

@@ -26,7 +26,7 @@ impl Store {
     /// The store cannot be read.
     pub fn sweep(&self) -> Result<usize> {
         let mut removed = self.sweep_layers()? + self.sweep_cache_mounts()? + self.sweep_git()?;
-        removed += self.sweep_ingest()? + self.sweep_history()?;
+        removed += self.sweep_ingest()? + self.sweep_history()? + self.sweep_copies()?;
         for dir in [WORK_DIR, "locks-v1"] {
             // The lock on the records stays: whoever opens them does not look whether it has a name.
             removed += self.each(dir, |name, path| Ok(name != "records" && remove_if_free(path)))?;
@@ -63,7 +63,10 @@ impl Store {
             if known.contains(name) {
                 return Ok(false);
             }
-            // A writer holds a lease; one that finished since has a record now.
+            // A writer holds a lease, or its build lives; one that finished since has a record now.
+            if self.is_begun(name) {
+                return Ok(false);
+            }
             let Some(_lock) = self.try_lock(&format!("snapshot {name}"))? else { return Ok(false) };
             if self.inner.db.snapshot_names(bucket)?.contains(name) {
                 return Ok(false);

@@ -1,6 +1,6 @@
 //! Disk usage: what the store holds, how much of the disk it takes, who needs it, when it was last used.
 //!
-//! Sizes are the disk's (allocated blocks, a hard link counted once). A layer is measured once, when it is committed, by a thread of the
+//! Sizes are the disk's (allocated blocks; of a file with several names each counts its part). A layer is measured once, when it is committed, by a thread of the
 //! build; what was not measured (the build was killed) is measured by whoever asks. Directories and blobs are the truth, the table `usage` only
 //! remembers: what it lost is told as unused since it was made.
 use std::collections::{HashMap, HashSet};
@@ -203,44 +203,22 @@ fn set_size(t: &rusqlite::Transaction<'_>, kind: &str, key: &str, size: u64, now
     .map(drop)
 }
 
-/// Bytes of the disk below `path`, itself included; what cannot be read counts nothing.
+/// Bytes of the disk below `path`, itself included; what cannot be read counts nothing. A file with several names counts a part with each: so the sum
+/// over all that have it is its size, whether they are in one layer or in several.
 pub(crate) fn disk_size(path: &Path) -> u64 {
     let Ok(found) = std::fs::symlink_metadata(path) else { return 0 };
     let own = std::os::unix::fs::MetadataExt::blocks(&found) * 512;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(fd) => own + below(fd, &mut Links::Once(HashSet::new()), 0),
+        Ok(fd) => own + below(fd, 0),
         Err(_) => own,
-    }
-}
-
-/// As [`disk_size`] without files that have another name: they are counted where they came from.
-pub(crate) fn own_size(path: &Path) -> u64 {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::empty()).map_or(0, |fd| below(fd, &mut Links::Never, 0))
-}
-
-/// How files with several names count.
-enum Links {
-    /// With the first of them; these were met.
-    Once(HashSet<(u64, u64)>),
-    /// Elsewhere.
-    Never,
-}
-
-impl Links {
-    fn counts(&mut self, file: (u64, u64)) -> bool {
-        match self {
-            Self::Once(known) => known.insert(file),
-            Self::Never => false,
-        }
     }
 }
 
 /// Deeper trees count as if they ended here: each level holds a descriptor.
 const DEEPEST: usize = 500;
 
-fn below(fd: std::os::fd::OwnedFd, links: &mut Links, depth: usize) -> u64 {
+fn below(fd: std::os::fd::OwnedFd, depth: usize) -> u64 {
     let Ok(mut dir) = Dir::new(fd) else { return 0 };
     let mut sum = 0;
     while let Some(Ok(entry)) = dir.next() {
@@ -251,14 +229,12 @@ fn below(fd: std::os::fd::OwnedFd, links: &mut Links, depth: usize) -> u64 {
         let Ok(here) = dir.fd() else { return sum };
         let Ok(found) = statat(here, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
         let is_dir = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
-        if !is_dir && found.st_nlink > 1 && !links.counts((found.st_dev, found.st_ino)) {
-            continue;
-        }
-        sum += found.st_blocks as u64 * 512;
+        let names = if is_dir { 1 } else { (found.st_nlink as u64).max(1) };
+        sum += found.st_blocks as u64 * 512 / names;
         if is_dir && depth < DEEPEST {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             if let Ok(child) = openat(here, name, flags, Mode::empty()) {
-                sum += below(child, links, depth + 1);
+                sum += below(child, depth + 1);
             }
         }
     }
@@ -270,6 +246,8 @@ pub(crate) struct Inventory {
     pub(crate) records: Vec<UsageRecord>,
     /// For each record what it is in the store.
     pub(crate) things: Vec<Thing>,
+    /// By index, the names of layers that share files with others.
+    pub(crate) layers: HashMap<usize, String>,
 }
 
 /// What a record is in the store.
@@ -304,7 +282,7 @@ impl Store {
                 of_unnamed.entry(digest).or_insert_with(Vec::new).push(image.name.clone());
             }
         }
-        let mut inventory = Inventory { records: Vec::new(), things: Vec::new() };
+        let mut inventory = Inventory { records: Vec::new(), things: Vec::new(), layers: HashMap::new() };
         self.layers_of(&mut inventory, &known, &in_use)?;
         self.blobs_in(&mut inventory, &known, &in_use, &of_named, &of_unnamed)?;
         for image in unnamed {
@@ -331,7 +309,7 @@ impl Store {
     fn layers_of(&self, inventory: &mut Inventory, known: &KnownByKey, in_use: &HashSet<Use>) -> Result<()> {
         let rows = self.inner.db.snapshot_rows(snapshots_dir(self.options().overlay))?;
         let (mut first, mut measured) = (HashSet::new(), Vec::new());
-        let flats = self.flats()?;
+        let (flats, sharing) = (self.flats()?, self.inner.db.sharing()?);
         let mut times: HashMap<&str, usize> = HashMap::new();
         for row in &rows {
             *times.entry(&row.name).or_default() += 1;
@@ -341,7 +319,7 @@ impl Store {
             // A directory that several snapshots have is counted with the first of them.
             let size = match u64::try_from(seen.size) {
                 _ if !first.insert(&row.name) => 0,
-                Ok(size) if seen.size > 0 => size,
+                Ok(size) if seen.size > 0 && !sharing.contains(&row.name) => size,
                 _ => {
                     let dir = self.bucket().join(&row.name);
                     let size = disk_size(&dir);
@@ -355,7 +333,7 @@ impl Store {
             let flat = match flats.get(&row.id) {
                 Some(name) => match known.get(&("layer".to_owned(), name.clone())) {
                     Some(seen) if seen.size > 0 => u64::try_from(seen.size).unwrap_or(0),
-                    _ => own_size(&self.bucket().join(name)),
+                    _ => disk_size(&self.bucket().join(name)),
                 },
                 None => 0,
             };
@@ -375,6 +353,9 @@ impl Store {
                 description,
                 parents: row.parent.iter().map(ToString::to_string).collect(),
             });
+            if size > 0 && sharing.contains(&row.name) {
+                inventory.layers.insert(inventory.things.len(), row.name.clone());
+            }
             inventory.things.push(Thing::Snapshot { id: row.id, parent: row.parent });
         }
         if !measured.is_empty() {

@@ -71,7 +71,8 @@ fn snapshots_stack_topmost_first() {
     let base = layer(&store, None, "base");
     let middle = layer(&store, Some(base), "middle");
     let active = store.prepare(Some(middle)).unwrap();
-    let spec = active.mount();
+    assert!(!active.upper().with_file_name("work").exists(), "for those who mount it");
+    let spec = active.mount().unwrap();
     assert_eq!(spec.lowers.len(), 2);
     assert!(spec.lowers[0].join("middle").exists() && spec.lowers[1].join("base").exists());
     assert!(spec.userxattr && spec.upper.is_some() && spec.work.as_ref().unwrap().is_dir());

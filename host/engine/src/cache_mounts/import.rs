@@ -248,15 +248,13 @@ impl Import<'_> {
         .await?;
         let owners = if self.engine.options.single_id { OwnerPolicy::BestEffort } else { OwnerPolicy::Exact };
         let (send, mut receive) = tokio::sync::mpsc::channel::<(usize, Vec<u8>)>(2);
-        let laying = plan.clone();
-        // It has both instances until it is done: an import that is stopped must not take from under it what it writes, nor let others have what it reads.
+        let (laying, dir) = (plan.clone(), successor.dir());
         let lay = on_thread(move || {
-            let laid = laying.lay(Root::open(successor.dir())?, owners, |number| match receive.blocking_recv() {
+            laying.lay(Root::open(&dir)?, owners, |number| match receive.blocking_recv() {
                 Some((found, bytes)) if found == number => Ok(bytes),
                 // Whoever fetches has an error to tell.
                 _ => Err(CacheFailure::Stopped(String::new())),
-            });
-            Ok((laid?, old, successor))
+            })
         });
         let fetch = async {
             let parts = plan.needed.iter().map(|number| async move {
@@ -279,7 +277,7 @@ impl Import<'_> {
             Ok::<_, CacheFailure>(bytes)
         };
         let (laid, fetched_bytes) = tokio::join!(lay, fetch);
-        let (fetched_bytes, (laid, old, successor)) = (fetched_bytes?, laid?);
+        let (fetched_bytes, laid) = (fetched_bytes?, laid?);
         let mut notes = Notes::default();
         for (number, blob) in mount.packs.iter().enumerate() {
             let key = pack_key(&plan.chunks[plan.starts[number]..plan.starts[number + 1]]);

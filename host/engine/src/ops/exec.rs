@@ -110,14 +110,14 @@ impl ExecStep {
                     // A copy: the filter applies, and what is written never reaches the user's directory.
                     let active = store.prepare(None)?;
                     copy(&Source::Tree((**tree).clone()), &Root::open(active.upper())?, &as_it_is(self.shared.owners))?;
-                    let found = exec_tree(active.mount());
+                    let found = exec_tree(active.mount()?);
                     layers.push((if readonly { -1 } else { mount.output }, active));
                     (found, if readonly { Access::ReadOnly } else { Access::ReadWrite })
                 }
                 (value, readonly) => {
                     let parent = if let Value::Snapshot(id) = value { Some(*id) } else { None };
                     let active = store.prepare(parent)?;
-                    let found = exec_tree(active.mount());
+                    let found = exec_tree(active.mount()?);
                     layers.push((mount.output, active));
                     (found, if readonly { Access::ReadOnly } else { Access::ReadWrite })
                 }

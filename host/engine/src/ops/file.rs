@@ -5,11 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use rhost_llb::{ChownOpt, Digest, FileAction, FileActionCopy, FileActionKind, FileOp, OpKind, UserOpt, Vertex};
 use rhost_rootfs::{
-    Copy, CopyMode, ModeChange, Owner, Rm, Root, Source, copy, lookup_group, lookup_user, mkdir, mkdir_all, mkfile, rm,
-    symlink,
+    Copy, CopyAgain, CopyMode, ModeChange, Owner, Rm, Root, Source, copy, copy_again, lookup_group, lookup_user, mkdir,
+    mkdir_all, mkfile, rm, symlink, way_without_mount,
 };
 use rhost_solver::{CacheMap, Op, OpError};
-use rhost_store::ActiveSnapshot;
+use rhost_store::{ActiveSnapshot, EarlierCopy, SnapshotId};
 
 use crate::event::Event;
 use crate::op_error::{OpFailure, blocking};
@@ -57,6 +57,9 @@ impl Op<Value> for FileStep {
     }
 
     async fn run(&self, inputs: &[Value]) -> Result<Vec<Value>, OpError> {
+        if self.is_short(inputs) {
+            return self.apply(inputs).map_err(OpError::new);
+        }
         let (shared, vertex, inputs) = (self.shared.clone(), self.vertex.clone(), inputs.to_vec());
         blocking(move || FileStep { shared, vertex }.apply(&inputs)).await.map_err(OpError::new)
     }
@@ -70,6 +73,12 @@ enum Made {
     Open(ActiveSnapshot, Root),
     /// A tree that is finished.
     Done(Value),
+}
+
+/// A copy of a context, for the next run of the same step.
+struct Copied {
+    again: CopyAgain,
+    earlier: Option<SnapshotId>,
 }
 
 /// Which results are wanted, and which of them are only ever written on by the one action that stands on them: those become one layer
@@ -103,7 +112,40 @@ impl Plan {
     }
 }
 
+/// The one path at and below which `action` makes files, where nothing else of the tree that it changes matters to it.
+fn new_path(action: &FileAction) -> Option<&str> {
+    // Names are looked up in the tree.
+    let is_number = |user: &Option<UserOpt>| !matches!(user, Some(UserOpt::ByName(_)));
+    if !action.kind.owner().is_none_or(|owner| is_number(&owner.user) && is_number(&owner.group)) {
+        return None;
+    }
+    match &action.kind {
+        FileActionKind::MkDir(dir) => Some(&dir.path),
+        FileActionKind::MkFile(file) => Some(&file.path),
+        FileActionKind::Symlink(link) => Some(&link.new_path),
+        // Links in an archive lead anywhere.
+        FileActionKind::Copy(copy) if !copy.attempt_unpack => Some(&copy.dest),
+        FileActionKind::Copy(_) | FileActionKind::Rm(_) | FileActionKind::Missing => None,
+    }
+}
+
+/// Bytes of a file that are written on the way, without a thread of their own.
+const SHORT: usize = 64 << 10;
+
 impl FileStep {
+    /// Some system calls, which take less than handing them to another thread.
+    fn is_short(&self, inputs: &[Value]) -> bool {
+        let kinds = self.actions().iter().map(|action| &action.kind);
+        let is_short = |kind: &FileActionKind| match kind {
+            FileActionKind::MkDir(_) | FileActionKind::Symlink(_) => true,
+            FileActionKind::MkFile(file) => file.data.len() <= SHORT,
+            _ => false,
+        };
+        self.actions().len() < 4
+            && kinds.into_iter().all(is_short)
+            && !inputs.iter().any(|i| matches!(i, Value::Context(_)))
+    }
+
     fn apply(&self, inputs: &[Value]) -> Result<Vec<Value>, OpFailure> {
         let actions = self.actions();
         let plan = Plan::new(actions, inputs.len());
@@ -118,21 +160,25 @@ impl FileStep {
             let (active, root) = match slot {
                 Some(slot @ Made::Open(..)) => match std::mem::replace(slot, Made::Nothing) {
                     Made::Open(active, root) => (active, root),
-                    _ => self.begin(&Value::Scratch)?,
+                    _ => self.begin(&Value::Scratch, action)?,
                 },
                 Some(Made::Done(value)) => {
                     let value = value.clone();
-                    self.begin(&value)?
+                    self.begin(&value, action)?
                 }
-                Some(Made::Nothing) | None => self.begin(&Value::Scratch)?,
+                Some(Made::Nothing) | None => self.begin(&Value::Scratch, action)?,
             };
-            self.act(&root, action, &made)?;
+            let copied = self.act(&active, &root, action, &made)?;
             if plan.goes_on[number] {
                 made.push(Made::Open(active, root));
                 continue;
             }
             drop(root);
-            let value = Value::Snapshot(active.commit_as(&rhost_registry::redact(&self.vertex.name))?);
+            let id = active.commit_as(&rhost_registry::redact(&self.vertex.name))?;
+            if let Some(copied) = copied {
+                self.remember(copied, id);
+            }
+            let value = Value::Snapshot(id);
             if let Some(output) = usize::try_from(action.output).ok().and_then(|output| outputs.get_mut(output)) {
                 *output = value.clone();
             }
@@ -141,14 +187,27 @@ impl FileStep {
         Ok(outputs)
     }
 
-    /// A new layer on top of `base`.
-    fn begin(&self, base: &Value) -> Result<(ActiveSnapshot, Root), OpFailure> {
+    /// A new layer on top of `base` for `action`, and the others that go on with it.
+    fn begin(&self, base: &Value, action: &FileAction) -> Result<(ActiveSnapshot, Root), OpFailure> {
         let active = self.shared.store.prepare(self.shared.snapshot(base)?)?;
-        let root = crate::overlay::open(active.mount()).map_err(OpFailure::overlay)?;
+        if let ([_], Some(path), false) = (self.actions(), new_path(action), active.lowers().is_empty()) {
+            let upper = Root::open(active.upper())?;
+            if way_without_mount(&upper, active.lowers(), path, self.shared.owners)? {
+                return Ok((active, upper));
+            }
+        }
+        let root = crate::overlay::open(active.mount()?).map_err(OpFailure::overlay)?;
         Ok((active, root))
     }
 
-    fn act(&self, root: &Root, action: &FileAction, made: &[Made]) -> Result<(), OpFailure> {
+    /// Answers what the next run of the same copy may want to know.
+    fn act(
+        &self,
+        active: &ActiveSnapshot,
+        root: &Root,
+        action: &FileAction,
+        made: &[Made],
+    ) -> Result<Option<Copied>, OpFailure> {
         let policy = self.shared.owners;
         let owner = action.kind.owner().map(|owner| self.owner(owner, root, made)).transpose()?;
         let time = |timestamp: i64| (timestamp >= 0).then_some(timestamp);
@@ -162,8 +221,15 @@ impl FileStep {
                     Some(Made::Done(Value::Context(tree))) => Source::Tree((**tree).clone()),
                     _ => Source::Tree(rhost_rootfs::Tree::empty()),
                 };
-                copy(&source, root, &self.copy_options(wanted, owner)?)
-                    .map_err(|error| self.explain(error, &wanted.src, action.secondary_input, made))?;
+                let options = self.copy_options(wanted, owner)?;
+                let explained =
+                    |error: rhost_rootfs::Error| self.explain(error, &wanted.src, action.secondary_input, made);
+                if let (Source::Tree(_), [_], false) = (&source, self.actions(), wanted.attempt_unpack) {
+                    let (again, earlier) = self.again(active)?;
+                    copy_again(&source, root, &options, &again).map_err(explained)?;
+                    return Ok(Some(Copied { again, earlier }));
+                }
+                copy(&source, root, &options).map_err(explained)?;
             }
             FileActionKind::MkFile(file) => {
                 mkfile(root, &file.path, &file.data, file.mode as u32, given, time(file.timestamp), policy)?;
@@ -181,7 +247,25 @@ impl FileStep {
             }
             FileActionKind::Missing => return Err(OpFailure::NotYet("an empty file action".into())),
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// What an earlier run of this step made, which is its only action, and where the new layer lies.
+    fn again(&self, active: &ActiveSnapshot) -> Result<(CopyAgain, Option<SnapshotId>), OpFailure> {
+        let upper = if active.is_mounted() { Some(Root::open(active.upper())?) } else { None };
+        let again = CopyAgain::new(upper);
+        // Where its layer cannot be opened, everything is copied.
+        let earlier = self.shared.store.earlier_copy(&self.vertex.digest.0);
+        Ok(match earlier.and_then(|(earlier, layer)| Some((earlier, Root::open(layer).ok()?))) {
+            Some((earlier, layer)) => (again.after(layer, earlier.keys), Some(earlier.snapshot)),
+            None => (again, None),
+        })
+    }
+
+    fn remember(&self, copied: Copied, snapshot: SnapshotId) {
+        let (keys, linked) = copied.again.made();
+        let made = EarlierCopy { snapshot, keys };
+        self.shared.store.remember_copy(&self.vertex.digest.0, &made, copied.earlier.filter(|_| linked > 0));
     }
 
     /// `error` of a copy, with what is known of the source if `path` is not in it.

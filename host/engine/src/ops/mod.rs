@@ -14,6 +14,10 @@ mod mounts;
 mod present;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_again;
+#[cfg(test)]
+mod tests_unmounted;
 
 use std::sync::{Arc, PoisonError};
 

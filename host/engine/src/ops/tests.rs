@@ -73,24 +73,33 @@ pub(super) fn room() -> Option<Room> {
 
 impl Room {
     pub(super) fn solve(&self, definition: &Definition, output: usize) -> Value {
-        let graph = LlbGraph::load(definition, &Limits::HOSTILE).unwrap();
-        let solvable = Graph::new(super::graph(&self.shared, &graph, &super::Nest::default()).unwrap()).unwrap();
-        let edge = Edge { vertex: graph.head().vertex, output };
-        self.runtime.block_on(self.solver.solve(&solvable, &[edge])).unwrap().remove(0)
+        self.try_solve(definition, output).unwrap()
     }
 
     /// What a definition that cannot be solved ends with.
     pub(super) fn fail(&self, definition: &Definition) -> String {
-        let graph = LlbGraph::load(definition, &Limits::HOSTILE).unwrap();
-        let solvable = Graph::new(super::graph(&self.shared, &graph, &super::Nest::default()).unwrap()).unwrap();
-        let edge = Edge { vertex: graph.head().vertex, output: 0 };
-        self.runtime.block_on(self.solver.solve(&solvable, &[edge])).err().unwrap().to_string()
+        self.try_solve(definition, 0).err().unwrap()
     }
 
-    fn build(&self, make: impl FnOnce(&mut GraphBuilder) -> Option<State>) -> Value {
+    fn try_solve(&self, definition: &Definition, output: usize) -> Result<Value, String> {
+        let graph = LlbGraph::load(definition, &Limits::HOSTILE).unwrap();
+        let solvable = Graph::new(super::graph(&self.shared, &graph, &super::Nest::default()).unwrap()).unwrap();
+        let edge = Edge { vertex: graph.head().vertex, output };
+        let solved = self.runtime.block_on(self.solver.solve(&solvable, &[edge]));
+        solved.map(|mut values| values.remove(0)).map_err(|error| match error {
+            rhost_solver::SolveError::Op { error, .. } => error.to_string(),
+            other => other.to_string(),
+        })
+    }
+
+    pub(super) fn build(&self, make: impl FnOnce(&mut GraphBuilder) -> Option<State>) -> Value {
+        self.try_build(make).unwrap()
+    }
+
+    pub(super) fn try_build(&self, make: impl FnOnce(&mut GraphBuilder) -> Option<State>) -> Result<Value, String> {
         let mut builder = GraphBuilder::new(Platform::host(), Limits::HOSTILE);
         let head = make(&mut builder);
-        self.solve(&builder.marshal(head).unwrap(), 0)
+        self.try_solve(&builder.marshal(head).unwrap(), 0)
     }
 
     /// `path = text` of every file, `path/` of every directory without files.
@@ -116,7 +125,7 @@ impl Room {
         found
     }
 
-    fn layers(&self, value: &Value) -> usize {
+    pub(super) fn layers(&self, value: &Value) -> usize {
         let Value::Snapshot(id) = value else { return 0 };
         self.shared.store.chain(*id).unwrap().unwrap().len()
     }
@@ -126,7 +135,7 @@ impl Room {
     }
 }
 
-fn mkfile(path: &str, text: &str) -> FileStep {
+pub(super) fn mkfile(path: &str, text: &str) -> FileStep {
     FileStep::MkFile(FileActionMkFile {
         path: path.into(),
         mode: 0o644,
@@ -136,7 +145,7 @@ fn mkfile(path: &str, text: &str) -> FileStep {
     })
 }
 
-fn mkdir(path: &str) -> FileStep {
+pub(super) fn mkdir(path: &str) -> FileStep {
     FileStep::MkDir(FileActionMkDir {
         path: path.into(),
         mode: 0o755,
@@ -146,11 +155,11 @@ fn mkdir(path: &str) -> FileStep {
     })
 }
 
-fn rm(path: &str) -> FileStep {
+pub(super) fn rm(path: &str) -> FileStep {
     FileStep::Rm(FileActionRm { path: path.into(), allow_not_found: true, allow_wildcard: false })
 }
 
-fn files(builder: &mut GraphBuilder, base: Option<State>, steps: Vec<FileStep>) -> State {
+pub(super) fn files(builder: &mut GraphBuilder, base: Option<State>, steps: Vec<FileStep>) -> State {
     builder.file(FileChain { base, steps }, &VertexOptions::default()).unwrap()
 }
 
