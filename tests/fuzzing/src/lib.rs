@@ -21,7 +21,6 @@ pub const TARGETS: &[Target] = &[
     ("challenge", challenge),
     ("layer", layer),
     ("config", config),
-    ("cache", cache),
 ];
 
 /// The LLB decoder and validator, and all that reads what they let through. What was decoded is encoded to the same bytes' meaning.
@@ -122,25 +121,4 @@ pub fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = rhost_engine::Settings::parse(&text);
     let _ = RegistryConfig::from_toml(&text);
-}
-
-/// An export of cache mounts: its config and, line by line, a mount's tree. What was accepted is written as it was read.
-///
-/// # Panics
-/// When a tree that was accepted does not survive being written and read again.
-pub fn cache(data: &[u8]) {
-    use rhost_export::cache::{Config, TreeReader, sequence, tree_segments, write_entries};
-    let _ = Config::parse(data, data.len() % 5);
-    let mut reader = TreeReader::default();
-    if reader.read(data).is_err() {
-        return;
-    }
-    let Ok((entries, _)) = reader.finish() else { return };
-    let _ = sequence(&entries);
-    let mut again = TreeReader::default();
-    for range in tree_segments(&entries) {
-        let lines = write_entries(&entries[range]).expect("what was read is written");
-        again.read(&lines).expect("what was accepted is accepted again");
-    }
-    assert_eq!(again.finish().expect("a tree").0, entries);
 }

@@ -147,10 +147,10 @@ fn many_processes_open_a_fresh_store_at_once() {
 }
 
 /// A small file system, gone with its guard.
-pub struct Small(PathBuf);
+struct Small(PathBuf);
 
 impl Small {
-    pub fn mount(path: &Path, size: &str) -> Self {
+    fn mount(path: &Path, size: &str) -> Self {
         fs::create_dir_all(path).expect("made");
         let options = format!("size={size}");
         let done =
@@ -159,7 +159,7 @@ impl Small {
         Self(path.to_owned())
     }
 
-    pub fn grow(&self, size: &str) {
+    fn grow(&self, size: &str) {
         let options = format!("remount,size={size}");
         assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().expect("mount").success());
     }

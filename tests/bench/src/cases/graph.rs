@@ -59,10 +59,7 @@ pub fn large(bench: &mut Bench) -> Result<Vec<Row>> {
     let repeats = bench.repeats.div_ceil(3);
     let (small, small_same) = measure(bench, 2, repeats)?;
     let (cold, same) = measure(bench, 3, repeats)?;
-    let quotient = |large: &[f64], small: &[f64]| {
-        let least = |samples: &[f64]| samples.iter().copied().fold(f64::INFINITY, f64::min);
-        least(large) / least(small)
-    };
+    let quotient = |large: &[f64], small: &[f64]| least(large) / least(small);
     let (mut times, mut times_same) = (Samples::default(), Samples::default());
     times.push([quotient(&cold.rhost, &small.rhost), quotient(&cold.buildkit, &small.buildkit)]);
     times_same.push([quotient(&same.rhost, &small_same.rhost), quotient(&same.buildkit, &small_same.buildkit)]);
@@ -72,6 +69,54 @@ pub fn large(bench: &mut Bench) -> Result<Vec<Row>> {
         times.row("10,000 against 1,000 vertices, cold", Unit::Times, "12x at most", "linear is 10x"),
         times_same.row("10,000 against 1,000 vertices, no-op", Unit::Times, "12x at most", "linear is 10x"),
     ])
+}
+
+/// Graphs of 9,999 vertices that fill each builder's store. BuildKit's daemon gets fewer: it takes minutes for as many.
+const FILL: [usize; 2] = [10, 1];
+
+/// What the records of other builds cost a no-op: the same build in an empty store and in a full one.
+pub fn records(bench: &mut Bench) -> Result<Vec<Row>> {
+    let nonce = bench.nonce();
+    let context = bench.context("small", &dockerfile(1, &nonce))?;
+    bench.wipe()?;
+    let first = bench.build(0, &context, &Output::Image)?;
+    let no_ops = |bench: &mut Bench| -> Result<Samples> {
+        let mut samples = Samples::default();
+        for round in 0..bench.repeats * 3 {
+            let again = bench.build(round, &context, &Output::Image)?;
+            check_cached(&first, &again, 1)?;
+            samples.push(seconds(&again));
+        }
+        Ok(samples)
+    };
+    let empty = no_ops(bench)?;
+    for round in 0..FILL[0] {
+        let nonce = bench.nonce();
+        let other = bench.context("fill", &dockerfile(3, &nonce))?;
+        bench.both(
+            0,
+            |builder, who| {
+                if round < FILL[who] { builder.build(&other, &Output::Cache).map(drop) } else { Ok(()) }
+            },
+        )?;
+    }
+    let full = no_ops(bench)?;
+    let mut times = Samples::default();
+    let quotient = |full: &[f64], empty: &[f64]| least(full) / least(empty);
+    times.push([quotient(&full.rhost, &empty.rhost), quotient(&full.buildkit, &empty.buildkit)]);
+    Ok(vec![
+        full.row(
+            "no-op beside 100,000 records of other builds (BuildKit: 10,000)",
+            Unit::Time,
+            "",
+            "rhost: as any no-op; records are found by their keys",
+        ),
+        times.row("the same against an empty store", Unit::Times, "1x", "more levels of the records' trees"),
+    ])
+}
+
+fn least(samples: &[f64]) -> f64 {
+    samples.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 fn measure(bench: &mut Bench, levels: usize, repeats: usize) -> Result<(Samples, Samples)> {

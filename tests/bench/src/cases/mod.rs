@@ -35,6 +35,7 @@ pub const ALL: &[Case] = &[
     Case { name: "pull", about: "pull and unpack an image of five layers, 180 MB", run: image::pull },
     Case { name: "memory", about: "the most memory while building", run: memory::run },
     Case { name: "large", about: "a graph of 10,000 vertices: cold, no-op, against 1,000", run: graph::large },
+    Case { name: "records", about: "a no-op beside 100,000 records of other builds", run: graph::records },
 ];
 
 /// What the cases share.

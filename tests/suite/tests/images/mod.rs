@@ -11,7 +11,6 @@ mod image;
 mod peers;
 mod plain;
 mod round_trip;
-mod sources;
 mod tar;
 
 use std::path::{Path, PathBuf};

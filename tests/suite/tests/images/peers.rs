@@ -238,7 +238,6 @@ pub fn rhost_command(host: &TestHost, case: &Case, to: &Path) -> Command {
 /// `rhost build` of `case` to `output`.
 fn rhost_command_to(host: &TestHost, case: &Case, output: &str) -> Command {
     let mut command = host.command(["build", "--progress", "plain", "--no-cache"]);
-    let elsewhere = case.options.iter().find(|(key, _)| key == "context").map(|(_, url)| url);
     for (key, value) in &case.options {
         let value = value.as_str();
         match key.split_once(':') {
@@ -250,19 +249,12 @@ fn rhost_command_to(host: &TestHost, case: &Case, output: &str) -> Command {
             Some(("context", name)) => {
                 command.arg("--build-context").arg(format!("{name}={}", case.context.join(value).display()))
             }
-            // A context that is elsewhere, and a build file in it.
-            _ if key == "context" => &mut command,
-            _ if key == "filename" && elsewhere.is_some() => command.arg("--file").arg(value),
             _ if key == "filename" => command.arg("--file").arg(case.context.join(value)),
             _ if key == "output" => &mut command,
             _ => command.arg(format!("--{key}")).arg(value),
         };
     }
-    command.arg("-o").arg(output);
-    match elsewhere {
-        Some(url) => command.arg(url),
-        None => command.arg(&case.context),
-    };
+    command.arg("-o").arg(output).arg(&case.context);
     command
 }
 

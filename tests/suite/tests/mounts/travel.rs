@@ -8,7 +8,7 @@ use rhost_kit::{Answer, Proxy, Ran, Registry, TestHost, nothing_left};
 
 use super::cache::bucket;
 use super::{Background, build, command, said, until};
-use crate::build::{as_plain_user, host, open_to_all};
+use crate::build::host;
 
 /// Another machine.
 fn another() -> TestHost {
@@ -474,105 +474,46 @@ fn a_mount_that_a_build_has_is_waited_for_and_a_shared_one_is_read() {
     }
 }
 
-/// An import into `b` of what `a` has in its registry, which holds back the packs until `open` is dropped.
-struct Held {
-    a: TestHost,
-    b: TestHost,
-    import: Background,
-    open: std::sync::mpsc::Sender<()>,
-    _registry: Registry,
-    _proxy: Proxy,
-}
-
-impl Held {
-    fn start() -> Option<Self> {
-        let (a, registry) = host()?;
-        fill(&mount(&a, "k"));
-        cache(&a, &["export", "--all", "-o", &registry.name("team/cache:1")]).success();
-        cache(&a, &["export", "--all", "-o", "out"]).success();
-        let b = another();
-        b.mirror_docker_io(registry.address()).expect("config");
-        fs::write(mount(&b, "k").join("old"), "old").expect("written");
-        let proxy = Proxy::start(registry.address()).expect("a proxy");
-        let (open, gate) = std::sync::mpsc::channel::<()>();
-        let gate = std::sync::Mutex::new(gate);
-        let packs: Vec<String> = layers(&a.work().join("out"), "pack")
-            .iter()
-            .map(|path| path.file_name().expect("a name").to_string_lossy().into_owned())
-            .collect();
-        proxy.answer(move |asked| {
-            if packs.iter().any(|digest| asked.path.contains(digest)) {
-                // Until the other end is dropped.
-                let _ = gate.lock().expect("locked").recv();
-            }
-            Answer::Forward
-        });
-        let place = format!("type=registry,ref={}/team/cache:1", proxy.address());
-        let import = Background::start(&b, b.command(["cache", "import", "--progress", "plain", &place]), "import");
-        let who = import.child.id();
-        until("the import's lock", || {
-            let locks = fs::read_dir(b.root().join("locks-v1")).ok()?;
-            let mut texts = locks.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
-            texts.any(|text| text == format!("{who} import")).then_some(())
-        });
-        until("the new instance", || (fs::read_dir(bucket(&b)).ok()?.count() == 2).then_some(()));
-        Some(Self { a, b, import, open, _registry: registry, _proxy: proxy })
-    }
-}
-
 #[test]
 fn a_build_waits_for_an_import_and_is_warm() {
-    let Some(held) = Held::start() else { return };
-    let (b, who) = (&held.b, held.import.child.id());
-    let step = "FROM busybox\nRUN --mount=type=cache,id=k,target=/c,sharing=shared ls /c/large\n";
-    let build = Background::start(b, command(b, step, &[]), "build");
-    build.says(&format!("waiting for cache mount `/k`, which process {who} imports"));
-    drop(held.open);
-    held.import.ended().success();
-    assert_eq!(said(build.ended()), "/c/large\n");
-    assert_eq!(tree(&only(b)), tree(&only(&held.a)));
-}
-
-#[test]
-fn an_import_that_is_interrupted_leaves_the_mount_and_nothing_else() {
-    let Some(held) = Held::start() else { return };
-    let who = held.import.child.id().to_string();
-    assert!(Command::new("kill").args(["-s", "INT", &who]).status().expect("kill").success());
-    let text = held.import.ended().failure(130);
-    assert!(text.contains("interrupted by SIGINT"), "{text}");
-    nothing_left(held.b.dir()).unwrap_or_else(|error| panic!("{error:#}"));
-    // What its last thread had not taken away when it ended, the next command does.
-    drop(held.open);
-    cache(&held.b, &["import", "--mount", "none", &held.a.work().join("out").display().to_string()]).failure(2);
-    assert_eq!(fs::read_to_string(only(&held.b).join("old")).expect("there"), "old");
-}
-
-#[test]
-fn a_plain_user_takes_its_mounts_along() {
-    let Some((a, _registry)) = host() else { return };
-    if !rhost_kit::is_root() {
-        // All the other tests are about that then.
-        return;
-    }
-    let binary = a.dir().join("rhost");
-    fs::copy(a.binary(), &binary).expect("copied");
-    for dir in [a.dir().to_path_buf(), a.work(), a.home()] {
-        open_to_all(&dir);
-    }
-    let dockerfile = "FROM busybox\nRUN --mount=type=cache,id=k,target=/c if [ -e /c/f ]; then echo warm; else echo 1 > /c/f; ln -s f /c/l; chmod 600 /c/f; echo cold; fi\n";
-    let context = crate::build::write(&a, &[("ctx/Dockerfile", dockerfile)]);
-    let run = |store: &str, arguments: &[&str]| {
-        let all: Vec<&str> = arguments.to_vec();
-        let mut command = as_plain_user(&a, &binary, &all);
-        command.env("RHOST_ROOT", a.dir().join(store)).env("BUILDKIT_PROGRESS", "plain");
-        Ran::of(&mut command).expect("ran")
+    let Some((a, registry)) = host() else { return };
+    fill(&mount(&a, "k"));
+    let reference = registry.name("team/cache:1");
+    cache(&a, &["export", "--all", "-o", &reference]).success();
+    let b = another();
+    b.mirror_docker_io(registry.address()).expect("config");
+    mount(&b, "k");
+    // The registry holds back packs until the build is seen to wait.
+    let proxy = Proxy::start(registry.address()).expect("a proxy");
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let gate = std::sync::Mutex::new(gate);
+    let packs: Vec<String> = {
+        cache(&a, &["export", "--all", "-o", "out"]).success();
+        let names = layers(&a.work().join("out"), "pack");
+        names.iter().map(|path| path.file_name().expect("a name").to_string_lossy().into_owned()).collect()
     };
-    assert_eq!(said(run("one", &["build", &context])), "cold\n");
-    run("one", &["cache", "export", "--all", "-o", "kept"]).success();
-    run("two", &["cache", "import", "kept"]).success();
-    assert_eq!(said(run("two", &["build", &context])), "warm\n");
-    let digest = run("one", &["cache", "export", "--all", "-o", "x.tar"]).success();
-    assert_eq!(run("two", &["cache", "export", "--all", "-o", "y.tar"]).success().len(), digest.len());
+    proxy.answer(move |asked| {
+        if packs.iter().any(|digest| asked.path.contains(digest)) {
+            // The first waits for the word; when the channel is closed all go on.
+            let _ = gate.lock().expect("locked").recv();
+        }
+        Answer::Forward
+    });
+    let place = format!("type=registry,ref={}/team/cache:1", proxy.address());
+    let import = Background::start(&b, b.command(["cache", "import", "--progress", "plain", &place]), "import");
+    let who = import.child.id();
+    until("the import's lock", || {
+        let locks = fs::read_dir(b.root().join("locks-v1")).ok()?;
+        let mut texts = locks.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+        texts.any(|text| text == format!("{who} import")).then_some(())
+    });
+    let step = "FROM busybox\nRUN --mount=type=cache,id=k,target=/c,sharing=shared ls /c/large\n";
+    let build = Background::start(&b, command(&b, step, &[]), "build");
+    build.says(&format!("waiting for cache mount `/k`, which process {who} imports"));
+    drop(open);
+    import.ended().success();
+    assert_eq!(said(build.ended()), "/c/large\n");
+    assert_eq!(tree(&only(&b)), tree(&only(&a)));
 }
 
 #[test]

@@ -237,36 +237,3 @@ fn a_real_server_of_files() {
     again.success();
     assert_eq!(std::fs::read_to_string(host.work().join("out/file.txt")).expect("there"), "from python");
 }
-
-#[test]
-fn proxies_of_the_environment_are_asked_instead() {
-    let proxy = Proxy::alone(|asked| Answer::reply(200, asked.path.as_bytes())).expect("a proxy");
-    let host = host();
-    host.write("ctx/Dockerfile", "FROM scratch\nADD http://files.invalid/f /f\n").expect("written");
-    let through = |except: &str| {
-        let mut command = host.command(["build", "-o", "out", "ctx"]);
-        command.env("http_proxy", format!("http://{}", proxy.address())).env("no_proxy", except);
-        rhost_kit::Ran::of(&mut command).expect("ran")
-    };
-    through("other.invalid").success();
-    assert_eq!(std::fs::read_to_string(host.work().join("out/f")).expect("there"), "http://files.invalid/f");
-    let text = through("files.invalid").failure(5);
-    assert!(text.contains("files.invalid is not reached"), "{text}");
-}
-
-#[test]
-fn builds_at_once_download_once() {
-    let server = server(vec![("/f", vec![("etag", "\"1\"".into())], vec![b'x'; 1 << 20])]);
-    let host = host();
-    host.write("ctx/Dockerfile", format!("FROM scratch\nADD {} /f\n", server.url("f"))).expect("written");
-    // The frontend is compiled first, so that the builds meet.
-    host.run(["build", "--call", "targets", "ctx"]).expect("ran").success();
-    std::thread::scope(|scope| {
-        for _ in 0..3 {
-            scope.spawn(|| build(&host, &["ctx"]).success());
-        }
-    });
-    let asked = server.take_asked();
-    assert_eq!(asked.len(), 3);
-    assert_eq!(asked.iter().filter(|asked| asked.header("if-none-match").is_none()).count(), 1);
-}

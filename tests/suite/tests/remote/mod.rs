@@ -1,7 +1,6 @@
 //! Files and contexts that are not on this machine: `ADD https://…`, contexts at URLs, contexts on stdin.
 mod contexts;
 mod faults;
-mod git;
 mod http;
 mod stdin;
 

@@ -105,56 +105,6 @@ fn stdin_that_is_wrong() {
     assert_eq!(leftovers(&host), [""; 0]);
 }
 
-#[test]
-fn what_a_killed_build_was_sent_is_swept() {
-    let host = sources();
-    let archive = pack(&host, &[], "src");
-    let mut command = host.command(["build", "-"]);
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn().expect("started");
-    let mut stdin = child.stdin.take().expect("piped");
-    stdin.write_all(&archive[..1024]).expect("written");
-    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
-    while leftovers(&host).is_empty() {
-        assert!(std::time::Instant::now() < patience, "the archive is not received");
-        std::thread::yield_now();
-    }
-    child.kill().and_then(|()| child.wait()).expect("killed");
-    drop(stdin);
-    assert_eq!(leftovers(&host).len(), 1);
-    feed(&host, &["-o", "out", "-"], &archive).success();
-    assert_eq!(leftovers(&host), [""; 0]);
-}
-
-#[test]
-fn a_bomb_is_bounded_by_the_disk_and_leaves_nothing() {
-    if !rhost_kit::is_root() {
-        return rhost_kit::skip("a small file system takes root to mount");
-    }
-    let host = sources();
-    let small = crate::damage::Small::mount(&host.root(), "60m");
-    // Half a GiB of nothing in half a MiB.
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    let zeros = vec![0; 1 << 20];
-    let members = [Member { name: "Dockerfile", kind: b'0', link: "", body: b"FROM scratch\nCOPY bomb /\n" }];
-    let begun = tar(&members);
-    encoder.write_all(&begun[..begun.len() - 1024]).expect("memory");
-    let mut header = tar(&[Member { name: "bomb", kind: b'0', link: "", body: b"" }]);
-    header.truncate(512);
-    header[124..135].copy_from_slice(format!("{:011o}", 512 << 20).as_bytes());
-    header[148..156].copy_from_slice(b"        ");
-    let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
-    header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
-    encoder.write_all(&header).expect("memory");
-    (0..512).for_each(|_| encoder.write_all(&zeros).expect("memory"));
-    encoder.write_all(&[0; 1024]).expect("memory");
-    let bomb = encoder.finish().expect("memory");
-    let text = feed(&host, &["-o", "out", "-"], &bomb).failure(6);
-    assert!(text.contains("stdin") && text.contains("prune"), "{text}");
-    feed(&host, &["-o", "out", "-"], &pack(&host, &[], "src")).success();
-    drop(small);
-}
-
 /// One member of a hostile archive.
 struct Member<'a> {
     name: &'a str,
