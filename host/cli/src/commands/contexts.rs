@@ -13,7 +13,7 @@ fn wrong(message: impl std::fmt::Display) -> BuildError {
 ///
 /// # Errors
 /// Neither directory nor URL; nothing on stdin; two things wanted of stdin.
-pub async fn main(engine: &Engine, context: &Path, file: Option<PathBuf>) -> Result<(Context, BuildFile), BuildError> {
+pub fn main(engine: &Engine, context: &Path, file: Option<PathBuf>) -> Result<(Context, BuildFile), BuildError> {
     let text = context.to_string_lossy();
     let from_stdin = file.as_ref().is_some_and(|file| file.as_os_str() == "-");
     if text == "-" {
@@ -21,14 +21,14 @@ pub async fn main(engine: &Engine, context: &Path, file: Option<PathBuf>) -> Res
             return Err(wrong("both the context and the build file are wanted from stdin")
                 .hint("put the build file into the archive, or name a directory: `rhost build -f - .`"));
         }
-        return stdin_context(engine, file).await;
+        return stdin_context(engine, file);
     }
     if !context.is_dir()
         && let Some(url) = RemoteUrl::parse(&text).map_err(|reason| wrong(format!("context `{text}`: {reason}")))?
     {
         let file = match file {
             None => BuildFile::InContext(None),
-            Some(_) if from_stdin => stdin_build_file().await?,
+            Some(_) if from_stdin => stdin_build_file()?,
             Some(path) => match url_of_build_file(&path)? {
                 Some(found) => found,
                 None if path.is_absolute() => BuildFile::Path(path),
@@ -39,7 +39,7 @@ pub async fn main(engine: &Engine, context: &Path, file: Option<PathBuf>) -> Res
     }
     let context = directory(context)?;
     let file = match file {
-        Some(_) if from_stdin => stdin_build_file().await?,
+        Some(_) if from_stdin => stdin_build_file()?,
         Some(path) => match url_of_build_file(&path)? {
             Some(found) => found,
             None => local_build_file(&context, path)?,
@@ -54,11 +54,10 @@ pub async fn main(engine: &Engine, context: &Path, file: Option<PathBuf>) -> Res
 }
 
 /// `-`: an archive is the context, anything else a build file without one.
-async fn stdin_context(engine: &Engine, file: Option<PathBuf>) -> Result<(Context, BuildFile), BuildError> {
-    let what = "context `-`";
-    let head = stdin(what).await?;
+fn stdin_context(engine: &Engine, file: Option<PathBuf>) -> Result<(Context, BuildFile), BuildError> {
+    let (head, rest) = stdin("context `-`")?;
     if looks_like_archive(&head) {
-        let upload = engine.receive(std::io::Cursor::new(head).chain(std::io::stdin())).await?;
+        let upload = engine.receive(&mut std::io::Cursor::new(head).chain(rest))?;
         let file = match file {
             None => BuildFile::InContext(None),
             Some(path) => match url_of_build_file(&path)? {
@@ -72,48 +71,35 @@ async fn stdin_context(engine: &Engine, file: Option<PathBuf>) -> Result<(Contex
         let message = format!("-f {}: stdin is a build file, too (it is no tar archive)", path.display());
         return Err(wrong(message).hint("leave out one of them"));
     }
-    Ok((Context::Empty, BuildFile::Text(whole(head, what).await?)))
+    Ok((Context::Empty, BuildFile::Text(whole(head, rest, "context `-`")?)))
 }
 
-async fn stdin_build_file() -> Result<BuildFile, BuildError> {
-    let what = "-f -";
-    Ok(BuildFile::Text(whole(stdin(what).await?, what).await?))
+fn stdin_build_file() -> Result<BuildFile, BuildError> {
+    let (head, rest) = stdin("-f -")?;
+    Ok(BuildFile::Text(whole(head, rest, "-f -")?))
 }
 
-/// The rest of stdin behind `head`.
-async fn whole(head: Vec<u8>, what: &'static str) -> Result<Vec<u8>, BuildError> {
-    let mut text = head;
-    from_stdin(what, move |stdin| stdin.read_to_end(&mut text).map(|_| text)).await
+fn whole(mut head: Vec<u8>, mut rest: impl Read, what: &str) -> Result<Vec<u8>, BuildError> {
+    rest.read_to_end(&mut head).map_err(|error| wrong(format!("{what}: stdin: {error}")))?;
+    Ok(head)
 }
 
-/// Reads on a thread of its own: whoever writes to us may take his time, and must not keep us from being stopped.
-async fn from_stdin(
-    what: &'static str,
-    read: impl FnOnce(&mut std::io::Stdin) -> std::io::Result<Vec<u8>> + Send + 'static,
-) -> Result<Vec<u8>, BuildError> {
-    let read = tokio::task::spawn_blocking(move || read(&mut std::io::stdin())).await;
-    read.map_err(wrong)?.map_err(|error| wrong(format!("{what}: stdin: {error}")))
-}
-
-/// The beginning of stdin.
-async fn stdin(what: &'static str) -> Result<Vec<u8>, BuildError> {
-    if std::io::stdin().is_terminal() {
+/// The beginning of stdin, and the rest of it.
+fn stdin(what: &str) -> Result<(Vec<u8>, impl Read + 'static), BuildError> {
+    let mut stdin = std::io::stdin().lock();
+    if stdin.is_terminal() {
         return Err(wrong(format!("{what}: stdin is a terminal")).hint(
             "write `rhost build - < Dockerfile`, `rhost build - < context.tar.gz` or `rhost build -f - . < Dockerfile`",
         ));
     }
-    let head = from_stdin(what, |stdin| {
-        let mut head = Vec::with_capacity(HEAD);
-        stdin.take(HEAD as u64).read_to_end(&mut head)?;
-        Ok(head)
-    });
-    let head = head.await?;
+    let mut head = Vec::with_capacity(HEAD);
+    (&mut stdin).take(HEAD as u64).read_to_end(&mut head).map_err(|error| wrong(format!("{what}: stdin: {error}")))?;
     if head.is_empty() {
         return Err(
             wrong(format!("{what}: stdin is empty")).hint("wanted a build file, or (for the context) a tar archive")
         );
     }
-    Ok(head)
+    Ok((head, stdin))
 }
 
 /// The path of a build file in a context that is elsewhere.

@@ -17,7 +17,7 @@ pub async fn dump_llb(engine: &Engine, arguments: DumpLlbArguments) -> Result<()
         return Err(BuildError::new(Kind::Request, "LLB is binary, and stdout is a terminal")
             .hint("redirect it to a file, pipe it to `buildctl debug dump-llb`, or add --json or --dot"));
     }
-    let request = request::graph(engine, &arguments.context, arguments.frontend).await?;
+    let request = request::graph(engine, &arguments.context, arguments.frontend)?;
     let dumped = engine.definition(&request, &Events::none()).await?;
     let definition = dumped.definition;
     let wrong = |error: &dyn std::fmt::Display| BuildError::new(Kind::Frontend, error);

@@ -17,8 +17,8 @@ fn wrong(message: impl std::fmt::Display) -> BuildError {
 ///
 /// # Errors
 /// A flag that is wrong, by name.
-pub async fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Result<GraphRequest, BuildError> {
-    let (context, file) = contexts::main(engine, context, flags.file.clone()).await?;
+pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Result<GraphRequest, BuildError> {
+    let (context, file) = contexts::main(engine, context, flags.file)?;
     let frontend = match flags.frontend {
         None => FrontendChoice::BySyntaxLine,
         Some(text) if is_file(&text) => FrontendChoice::File(text.into()),

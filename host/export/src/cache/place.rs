@@ -11,7 +11,7 @@ pub enum CachePlace {
     Dir(PathBuf),
     /// `type=oci,dest=DIR[,name=TAG]`: one image among others in an OCI layout.
     Layout(PathBuf, Option<String>),
-    /// `type=tar,dest=FILE`, or `type=oci,tar=true`: an OCI layout in a tar.
+    /// `type=tar,dest=FILE`: an OCI layout in a tar.
     Tar(Destination),
     /// `type=registry,ref=REF`.
     Registry {
@@ -89,19 +89,27 @@ impl CachePlace {
         };
         let (place, known): (_, &[&'static str]) = match kind.as_str() {
             "dir" => (Self::Dir(path(take("dest"), "dest=DIRECTORY")?), &["dest"]),
-            "oci" => {
-                let (dest, known) = (take("dest"), &["dest", "name", "tar"]);
-                match boolean("tar", take("tar"))? {
-                    false => (Self::Layout(path(dest, "dest=DIRECTORY")?, take("name")), known),
-                    true => (Self::Tar(stream(&kind, dest)?), known),
+            "oci" => (Self::Layout(path(take("dest"), "dest=DIRECTORY")?, take("name")), &["dest", "name"]),
+            "tar" => match take("dest").as_deref() {
+                None | Some("-") => (Self::Tar(Destination::Stdout), &["dest"]),
+                Some("") => {
+                    let wanted = "dest=FILE, or dest=- for the standard stream";
+                    return Err(PlaceError::Missing { kind, wanted });
                 }
-            }
-            "tar" => (Self::Tar(stream(&kind, take("dest"))?), &["dest"]),
+                Some(file) => (Self::Tar(Destination::File(file.into())), &["dest"]),
+            },
             "registry" => {
                 let reference = take("ref").filter(|text| !text.is_empty());
                 let wanted = "ref=HOST/REPOSITORY:TAG";
                 let reference = reference.ok_or_else(|| PlaceError::Missing { kind: kind.clone(), wanted })?;
-                let insecure = boolean("registry.insecure", take("registry.insecure"))?;
+                let insecure = match take("registry.insecure").as_deref() {
+                    None | Some("false" | "0") => false,
+                    Some("true" | "1" | "") => true,
+                    Some(other) => {
+                        let (key, value) = ("registry.insecure".to_owned(), other.to_owned());
+                        return Err(PlaceError::Value { key, value, wanted: "true or false" });
+                    }
+                };
                 (Self::Registry { reference, insecure }, &["ref", "registry.insecure"])
             }
             _ => return Err(PlaceError::UnknownType { suggestion: suggestion(&kind, &KINDS), kind }),
@@ -134,25 +142,6 @@ impl CachePlace {
     }
 }
 
-fn stream(kind: &str, dest: Option<String>) -> Result<Destination, PlaceError> {
-    match dest.as_deref() {
-        None | Some("-") => Ok(Destination::Stdout),
-        Some("") => {
-            let wanted = "dest=FILE, or dest=- for the standard stream";
-            Err(PlaceError::Missing { kind: kind.to_owned(), wanted })
-        }
-        Some(file) => Ok(Destination::File(file.into())),
-    }
-}
-
-fn boolean(key: &str, value: Option<String>) -> Result<bool, PlaceError> {
-    match value.as_deref() {
-        None | Some("false" | "0") => Ok(false),
-        Some("true" | "1" | "") => Ok(true),
-        Some(other) => Err(PlaceError::Value { key: key.to_owned(), value: other.to_owned(), wanted: "true or false" }),
-    }
-}
-
 impl std::fmt::Display for CachePlace {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -182,7 +171,6 @@ mod tests {
             ("type=tar,dest=x", CachePlace::Tar(Destination::File("x".into()))),
             ("type=dir,dest=registry.example/x", CachePlace::Dir("registry.example/x".into())),
             ("type=oci,dest=x,name=main", CachePlace::Layout("x".into(), Some("main".into()))),
-            ("type=oci,dest=x.tar,tar=true", CachePlace::Tar(Destination::File("x.tar".into()))),
             ("registry.example/team/cache:main", registry("registry.example/team/cache:main", false)),
             ("localhost:5000/c", registry("localhost:5000/c", false)),
             ("\"type=registry\",ref=team/c:1,registry.insecure=true", registry("team/c:1", true)),
@@ -200,8 +188,6 @@ mod tests {
             ("type=registry,reff=x", "needs ref="),
             ("type=dir,dest=x,nam=y", "has no option `nam`; it has dest"),
             ("type=oci,dest=x,nam=y", "did you mean `name`?"),
-            ("type=oci,dest=x,tar=yes", "true or false"),
-            ("type=oci,dest=x,name=y,tar=true", "has no option `name`"),
             ("type=dir,dest=x,dest=y", "twice"),
             ("type=registry,ref=x,registry.insecure=maybe", "true or false"),
             ("type=dir,\"dest=x", "closing"),
