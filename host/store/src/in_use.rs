@@ -80,7 +80,7 @@ struct State {
     known: HashSet<Use>,
     /// Layers begun so far.
     layers: u64,
-    /// The directories to mount for snapshots that were found whole: in use, they stay so.
+    /// The directories to mount for snapshots that were made: in use, they stay.
     standing: HashMap<SnapshotId, Vec<PathBuf>>,
     /// What this build has made, as it was recorded then.
     snapshots: HashMap<SnapshotId, SnapshotInfo>,
@@ -164,24 +164,16 @@ impl Uses {
 
     /// Remembers a snapshot that was made, and the directories below its own.
     pub(crate) fn made(&self, info: SnapshotInfo, lowers: &[PathBuf]) {
-        if !info.apart {
-            self.stands(info.id, || [std::slice::from_ref(&info.dir), lowers].concat());
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // Long ones are mounted in another form from time to time.
+        if !info.apart && lowers.len() < MOST_REMEMBERED {
+            state.standing.insert(info.id, [std::slice::from_ref(&info.dir), lowers].concat());
         }
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).snapshots.insert(info.id, info);
+        state.snapshots.insert(info.id, info);
     }
 
     pub(crate) fn made_snapshot(&self, id: SnapshotId) -> Option<SnapshotInfo> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).snapshots.get(&id).cloned()
-    }
-
-    /// Remembers that `id`, which is in use, was found whole, and is mounted as `lowers`.
-    pub(crate) fn stands(&self, id: SnapshotId, lowers: impl FnOnce() -> Vec<PathBuf>) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let lowers = lowers();
-        // Long ones are mounted in another form from time to time.
-        if lowers.len() < MOST_REMEMBERED {
-            state.standing.insert(id, lowers);
-        }
     }
 
     /// Snapshots are being removed.

@@ -223,15 +223,10 @@ impl Store {
         if let Some(known) = self.uses.standing(id) {
             return Ok(Some(known));
         }
-        let Some(chain) = self.chain(id)? else { return Ok(None) };
-        let lowers = self.lowers(&chain)?;
-        if !chain.iter().any(|info| info.apart) {
-            self.uses.stands(id, || lowers.clone());
-        }
-        Ok(Some(lowers))
+        self.chain(id)?.map(|chain| self.lowers(&chain)).transpose()
     }
 
-    /// Whether this build has found `id`, and all that it stands on, ready to be mounted. It stays so until the build ends.
+    /// Whether this build has made `id`, so that it and all that it stands on can be mounted.
     pub fn is_standing(&self, id: SnapshotId) -> bool {
         self.uses.is_standing(id)
     }
