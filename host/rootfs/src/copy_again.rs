@@ -71,8 +71,8 @@ impl CopyAgain {
 
     pub(crate) fn key(target: &[u8], digest: &Digest) -> CopyKey {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(digest.as_raw()).update(target);
-        std::array::from_fn(|index| hasher.finalize().as_bytes()[index])
+        let hash = hasher.update(digest.as_raw()).update(target).finalize();
+        std::array::from_fn(|index| hash.as_bytes()[index])
     }
 
     /// Makes `to` a link to the file of that name in `earlier`, if that is what a copy would be.

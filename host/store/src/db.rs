@@ -496,7 +496,8 @@ fn seal(kind: &str, key: &[u8], value: &[u8]) -> [u8; SEAL] {
     for part in [kind.as_bytes(), key, value] {
         hasher.update(&(part.len() as u64).to_le_bytes()).update(part);
     }
-    std::array::from_fn(|index| hasher.finalize().as_bytes()[index])
+    let hash = hasher.finalize();
+    std::array::from_fn(|index| hash.as_bytes()[index])
 }
 
 /// `value` with its check.
