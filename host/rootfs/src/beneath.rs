@@ -1,15 +1,15 @@
 //! Writing to a layer without mounting it over those below, where the answer is the same: what is to be made does not exist in any of them, and on the way
 //! to it there are plain directories only. Mounting costs several times what making a directory does.
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat as RawStat};
 use rustix::io::Errno;
 
-use crate::copy_entry::finish;
-use crate::path::{anchor, os, owned};
+use crate::copy_entry::{Finish, finish, set_times};
+use crate::path::{anchor, os};
 use crate::root::open_subdir;
-use crate::{Owner, OwnerPolicy, Result, Root, Stat, xattr};
+use crate::{OwnerPolicy, Result, Root, xattr};
 
 /// Makes the way to `path` in the directory `upper` of a layer, as overlayfs would: directories on it that the layers `lowers` (topmost first; directories
 /// of the caller's, with no symlinks on their paths) have are there in `upper` afterwards, with the same owner, mode, times and attributes. True when nothing is at `path`, nor
@@ -64,7 +64,7 @@ enum Below {
     Else,
 }
 
-fn look(at: impl std::os::fd::AsFd, path: &Path) -> Result<Below> {
+fn look(at: impl AsFd, path: &Path) -> Result<Below> {
     let failed = |error| crate::Error::io("look up", path, error);
     let found: RawStat = match rustix::fs::statat(&at, path, AtFlags::SYMLINK_NOFOLLOW) {
         Ok(found) => found,
@@ -92,6 +92,7 @@ fn make_way(upper: &Root, way: &[(&[u8], OwnedFd)], owners: OwnerPolicy) -> Resu
     }
     let mut at = upper.open_dir(b"/")?;
     let mut shown = PathBuf::from("/");
+    let mut above = crate::root::stat_fd(&at, &shown)?;
     for (name, like) in way {
         shown.push(os(name));
         let stat = crate::root::stat_fd(like, &shown)?;
@@ -99,18 +100,19 @@ fn make_way(upper: &Root, way: &[(&[u8], OwnedFd)], owners: OwnerPolicy) -> Resu
             .map_err(|e| crate::Error::io("create directory", &shown, e))?;
         let mut xattrs = xattr::list_open(like).map_err(|e| crate::Error::io("list attributes of", &shown, e))?;
         xattrs.retain(|(key, _)| !xattr::is_overlay(key));
-        let (atime, mtime) = (stat.atime, stat.mtime);
-        let Stat { owner: Owner { uid, gid }, mode, .. } = stat;
-        let like = crate::copy_entry::Finish {
-            owner: Some(Owner { uid, gid }),
+        let like = Finish {
+            owner: Some(stat.owner),
             owners,
-            mode: Some(mode),
-            atime,
-            mtime,
+            mode: Some(stat.mode),
+            atime: stat.atime,
+            mtime: stat.mtime,
             xattrs: &xattrs,
         };
-        finish(std::os::fd::AsFd::as_fd(&at), name, &like, &owned(name))?;
+        finish(at.as_fd(), name, &like, &shown)?;
+        // As overlayfs does: what is only copied from below moves no time.
+        set_times(at.as_fd(), b".", above.atime, above.mtime, &shown)?;
         at = open_subdir(&at, name, &shown)?;
+        above = stat;
     }
     Ok(())
 }

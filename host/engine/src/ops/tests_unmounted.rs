@@ -9,7 +9,7 @@ use rhost_rootfs::{OwnerPolicy, Tree};
 use super::tests::{files, mkdir, mkfile, rm, room};
 use crate::value::Value;
 
-/// Everything below `at`, without times of directories that were touched: they are the clock's.
+/// Everything below `at`. Times that a step gave are long ago, all others are the clock's.
 fn describe(at: &Path, below: &str, found: &mut Vec<String>) {
     let mut entries: Vec<_> = fs::read_dir(at).unwrap().map(Result::unwrap).collect();
     entries.sort_by_key(fs::DirEntry::file_name);
@@ -22,7 +22,8 @@ fn describe(at: &Path, below: &str, found: &mut Vec<String>) {
             () if kind.is_char_device() => "removed".into(),
             () => String::new(),
         };
-        found.push(format!("{name} {:o} {}:{} {what}", stat.permissions().mode(), stat.uid(), stat.gid()));
+        let time = if stat.mtime() < 1_000_000_000 { stat.mtime() } else { -1 };
+        found.push(format!("{name} {:o} {}:{} {time} {what}", stat.permissions().mode(), stat.uid(), stat.gid()));
         if kind.is_dir() {
             describe(&entry.path(), &name, found);
         }
