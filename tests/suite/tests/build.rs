@@ -109,8 +109,9 @@ fn wrong_requests_say_what_and_where() {
         &["nothing-of-this-name", "cannot reach registry `docker.io`", "does not have it", "Dockerfile:1"],
     );
     write(&host, &[("ctx/Dockerfile", "FROM busybox\nADD https://files.invalid/x /\n")]);
-    told(&[&context], 2, &["files.invalid", "not supported yet", "Dockerfile:2"]);
-    told(&["--build-context", "x=https://files.invalid/x.git", &context], 2, &["files.invalid", "not supported yet"]);
+    told(&[&context], 5, &["files.invalid", "Dockerfile:2"]);
+    write(&host, &[("ctx/Dockerfile", "FROM busybox\nCOPY --from=x / /\n")]);
+    told(&["--build-context", "x=https://files.invalid/x.git", &context], 5, &["files.invalid"]);
 }
 
 #[test]
