@@ -41,5 +41,5 @@ pub use reference::{Reference, ReferenceError};
 pub use resolve::{ResolvedImage, fetch_small, resolve};
 pub use source::{BlobSink, BlobSource, BlobStore, ImageSource, MemorySink};
 pub use url_error::{UrlError, UrlStage};
-pub use url_fetch::{UrlAnswer, UrlHead, UrlRequest, Validators};
+pub use url_fetch::{UrlAnswer, UrlHead, UrlRequest, Validators, percent_decode};
 pub use wasm::{WasmArtifact, WasmDescription, WasmLayout, pull_wasm, push_wasm};

@@ -167,7 +167,8 @@ fn user_information(url: &mut Url) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn percent_decode(text: &str) -> Vec<u8> {
+/// `%XX` of a URL replaced; what is malformed stays.
+pub fn percent_decode(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;

@@ -60,23 +60,9 @@ fn says_transport(text: &str) -> bool {
     scheme(text).is_some_and(|(scheme, _)| known(scheme)) || scp(text).is_some()
 }
 
-/// `%XX` replaced; what is malformed stays.
+/// `%XX` replaced; what is malformed, or no UTF-8 then, stays.
 pub fn percent_decode(text: &str) -> String {
-    let (bytes, mut out, mut at) = (text.as_bytes(), Vec::new(), 0);
-    while at < bytes.len() {
-        let digit = |at: usize| bytes.get(at).and_then(|b| char::from(*b).to_digit(16));
-        match (bytes[at], digit(at + 1), digit(at + 2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            (byte, ..) => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8(out).unwrap_or_else(|_| text.to_owned())
+    String::from_utf8(rhost_registry::percent_decode(text)).unwrap_or_else(|_| text.to_owned())
 }
 
 impl Remote {

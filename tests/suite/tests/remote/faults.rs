@@ -83,17 +83,7 @@ fn a_certificate_that_nobody_vouches_for() {
     let server = "import http.server,functools,ssl,sys\nh=functools.partial(http.server.SimpleHTTPRequestHandler,directory='www')\n\
                   s=http.server.ThreadingHTTPServer(('127.0.0.1',0),h)\nc=ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\nc.load_cert_chain('cert.pem','key.pem')\n\
                   s.socket=c.wrap_socket(s.socket,server_side=True)\nprint(s.server_port,flush=True)\ns.serve_forever()";
-    let mut server = std::process::Command::new("python3")
-        .args(["-c", server])
-        .current_dir(host.work())
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("python3");
-    let mut port = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(server.stdout.take().expect("piped")), &mut port)
-        .expect("a port");
-    let place = format!("127.0.0.1:{}", port.trim());
+    let (mut server, place) = super::python(server, host.work().to_path_buf());
     host.write("ctx/Dockerfile", format!("FROM scratch\nADD https://{place}/f /\n")).expect("written");
     let untrusted = build(&host, &["ctx"]);
     let ca = host.work().join("cert.pem");

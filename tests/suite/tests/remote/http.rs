@@ -215,19 +215,10 @@ fn a_real_server_of_files() {
     }
     let host = host();
     host.write("www/sub/file.txt", "from python").expect("written");
-    let script = "import http.server,functools,sys\nh=functools.partial(http.server.SimpleHTTPRequestHandler,directory=sys.argv[1])\n\
+    let script = "import http.server,functools,sys\nh=functools.partial(http.server.SimpleHTTPRequestHandler,directory='.')\n\
                   s=http.server.ThreadingHTTPServer(('127.0.0.1',0),h)\nprint(s.server_port,flush=True)\ns.serve_forever()";
-    let mut server = std::process::Command::new("python3")
-        .args(["-c", script])
-        .arg(host.work().join("www"))
-        .stdout(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("python3");
-    let mut port = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(server.stdout.take().expect("piped")), &mut port)
-        .expect("a port");
-    let url = format!("http://127.0.0.1:{}/sub/file.txt", port.trim());
+    let (mut server, place) = super::python(script, host.work().join("www"));
+    let url = format!("http://{place}/sub/file.txt");
     host.write("ctx/Dockerfile", format!("FROM scratch\nADD {url} /\n")).expect("written");
     let ran = [build(&host, &["-o", "out", "ctx"]), build(&host, &["-o", "out", "ctx"])];
     server.kill().and_then(|()| server.wait()).expect("ended");

@@ -33,6 +33,18 @@ fn serve(asked: &Asked, headers: &[(&'static str, String)], body: &[u8]) -> Answ
     headers.iter().fold(answer, |answer, (name, value)| answer.header(name, value))
 }
 
+/// Python's server in `directory`: `script` prints its port first. Answers the process, and where it listens.
+fn python(script: &str, directory: std::path::PathBuf) -> (std::process::Child, String) {
+    let mut command = Command::new("python3");
+    command.args(["-c", script]).current_dir(directory);
+    let mut server =
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().expect("python3");
+    let mut port = String::new();
+    let mut said = std::io::BufReader::new(server.stdout.take().expect("piped"));
+    std::io::BufRead::read_line(&mut said, &mut port).expect("a port");
+    (server, format!("127.0.0.1:{}", port.trim()))
+}
+
 /// The files of `tar`'s operands in `host`'s working directory, packed as `flags` say.
 fn pack(host: &TestHost, flags: &[&str], directory: &str) -> Vec<u8> {
     let mut command = Command::new("tar");
