@@ -54,7 +54,7 @@ pub fn run(bench: &mut Bench) -> Result<Vec<Row>> {
             "20,000 files, one changed",
             Unit::Time,
             "6x",
-            "rhost: copying every file into the new layer and reading it again for its digest; compressed blocks are taken from the layer before; BuildKit: the whole layer is made and packed anew",
+            "rhost: linking every file into the new layer and reading it for the layer's digest; compressed blocks are taken from the layer before; BuildKit: the whole layer is made and packed anew",
         ),
     ])
 }

@@ -38,7 +38,7 @@ fn dockerfile(levels: usize, nonce: &str) -> String {
     text
 }
 
-const LIMITS: &str = "rhost: two directories and a record for each vertex, an overlay view for each COPY; BuildKit: the same with containerd's records, and a goroutine and messages to the client for each vertex";
+const LIMITS: &str = "rhost: a directory and a transaction for each vertex, each COPY's source mounted, hashed and walked; BuildKit: the same with containerd's records, and a goroutine and messages to the client for each vertex";
 
 /// 1,000 vertices.
 pub fn run(bench: &mut Bench) -> Result<Vec<Row>> {
