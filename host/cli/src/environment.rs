@@ -49,7 +49,7 @@ pub fn settings(arguments: &Arguments) -> Result<Settings, BuildError> {
         BuildError::new(Kind::Request, format!("configuration `{}`: {error}", path.display()))
     };
     match std::fs::read_to_string(&path) {
-        Ok(text) => Settings::parse(&text).map_err(|error| wrong(&error)),
+        Ok(text) => Settings::read(&path, &text),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !asked => Ok(Settings::default()),
         Err(error) => Err(wrong(&error).hint("name another file with --config or RHOST_CONFIG, or leave them out")),
     }

@@ -6,6 +6,7 @@ mod explain;
 mod failure;
 mod manual;
 mod progress;
+mod project;
 
 use std::process::ExitCode;
 

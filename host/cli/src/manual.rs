@@ -22,6 +22,7 @@ Exit codes:
   4    a frontend failed or was stopped
   5    a registry or the network failed
   6    the store or the disk failed
+  7    a policy (`rhost.toml`, configuration) forbids it
   129, 130, 143  stopped by SIGHUP, Ctrl-C, SIGTERM; a second signal ends it at once";
 
 /// Of `rhost save`.

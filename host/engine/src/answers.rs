@@ -7,8 +7,9 @@ use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use rhost_frontend::{Frontend, Invocation, Limits, LoadError, Outcome, Recorder, Transcript};
+use rhost_frontend::{Frontend, Invocation, LoadError, Outcome, Recorder, Transcript};
 use rhost_llb::{Digest, Graph as LlbGraph, Limits as GraphLimits, OpKind};
+use rhost_registry::Reference;
 
 use crate::blame;
 use crate::engine::Engine;
@@ -58,7 +59,13 @@ impl Consultation<'_> {
     /// The frontend's outcome.
     pub(crate) async fn outcome(&self) -> Result<Outcome, BuildError> {
         let shared = &self.session.shared;
-        let title = format!("[internal] load frontend {}", self.chosen.source);
+        let title = match (&self.chosen.source, &self.chosen.because) {
+            // Said where it happens: nobody looks for it in a registry.
+            (FrontendSource::Stock, Because::SyntaxLine { syntax, .. }) => {
+                format!("[internal] load frontend {}, which is {syntax}", self.chosen.source)
+            }
+            _ => format!("[internal] load frontend {}", self.chosen.source),
+        };
         let ready = shared.internal(&title, self.ready()).await?;
         let version = match &ready.bytes {
             Some(bytes) => bytes.digest().to_string(),
@@ -75,7 +82,7 @@ impl Consultation<'_> {
             Some(frontend) => frontend,
             None => self.frontend(ready.bytes.as_ref()).await?,
         };
-        let outcome = frontend.build(recorder.clone(), self.invocation.clone(), &Limits::HOSTILE).await;
+        let outcome = frontend.build(recorder.clone(), self.invocation.clone(), &shared.rules.guest_limits()).await;
         let outcome = outcome.map_err(|error| blame::frontend(self.session, self.file, error))?;
         if let Some(key) = ready.key
             && !names_credentials(&outcome)
@@ -88,10 +95,20 @@ impl Consultation<'_> {
     }
 
     async fn ready(&self) -> Result<Ready, BuildError> {
-        let bytes = match self.chosen.source {
+        let rules = &self.session.shared.rules;
+        let allowed = rules.check_frontend(&self.chosen.source);
+        allowed.map_err(|refusal| self.placed(blame::policy(&refusal, refusal.to_string())))?;
+        let bytes = match &self.chosen.source {
             FrontendSource::Stock => None,
-            _ => Some(self.engine.frontend_bytes(&self.chosen.source).await.map_err(|error| self.placed(error))?),
+            source => Some(self.engine.frontend_bytes(source).await.map_err(|error| self.placed(error))?),
         };
+        if let (FrontendSource::Image(text), Some(manifest)) =
+            (&self.chosen.source, bytes.as_ref().and_then(|bytes| bytes.manifest))
+            && let Ok(image) = text.parse::<Reference>()
+        {
+            let checked = self.session.shared.images.check_signatures(&image.tagged(), manifest).await;
+            checked.map_err(|error| self.placed(blame::signature(&error, format!("frontend: {error}"))))?;
+        }
         let key = self.key(bytes.as_ref());
         let known = key.and_then(|key| self.session.shared.store.fact(TRANSCRIPTS, key.as_raw()).ok().flatten());
         let transcript = known.and_then(|bytes| Transcript::decode(&bytes));

@@ -8,6 +8,7 @@ use rhost_solver::SolveError;
 
 use crate::error::{BuildError, Kind, Place};
 use crate::op_error::OpFailure;
+use crate::rules::{Refusal, SignatureError};
 use crate::session::Session;
 
 pub(crate) fn missing_build_file(path: &Path, error: &std::io::Error) -> BuildError {
@@ -61,6 +62,28 @@ pub(crate) fn frontend_pull(error: &RegistryError, reference: &Reference) -> Bui
         found.kind = Kind::Frontend;
     }
     found
+}
+
+/// What a rule forbids.
+pub(crate) fn policy(refusal: &Refusal, message: String) -> BuildError {
+    let hint = format!(
+        "rules are made to be kept; where this one is too strict, change `{}` in `{}`",
+        refusal.key,
+        refusal.file.display()
+    );
+    BuildError::new(Kind::Policy, message).hint(hint)
+}
+
+/// An image without the signature that a rule wants.
+pub(crate) fn signature(error: &SignatureError, message: String) -> BuildError {
+    match error {
+        SignatureError::Missing(refusal) => BuildError::new(Kind::Policy, message).hint(format!(
+            "sign it (`cosign sign --key cosign.key NAME@DIGEST`), or add the key that it is signed by to `{}` in `{}`",
+            refusal.key,
+            refusal.file.display()
+        )),
+        SignatureError::Registry { error, .. } => registry(error, message, Kind::Network),
+    }
 }
 
 /// The way out of a full disk.
@@ -120,6 +143,8 @@ pub(crate) fn solve(error: SolveError) -> BuildError {
         Some(OpFailure::Git(error)) => BuildError::new(error.kind(), message),
         Some(OpFailure::Url(error)) => BuildError::new(url_kind(error), message),
         Some(OpFailure::Store(_) | OpFailure::Overlay(_)) => BuildError::new(Kind::Store, message),
+        Some(OpFailure::Refused(refusal)) => policy(refusal, message),
+        Some(OpFailure::Signature(error)) => signature(error, message),
         Some(OpFailure::Exit { code, .. }) => {
             let mut found = BuildError::new(Kind::Build, message);
             found.hints.extend(crate::op_error::exit_hint(*code));

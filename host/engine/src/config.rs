@@ -1,13 +1,16 @@
 //! `Settings`: the configuration file as values. Registry tables are buildkitd.toml's (spec G); an unknown key is an error,
 //! because a misspelt `insecure` must not be ignored.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rhost_registry::RegistryConfig;
 use serde::Deserialize;
 
+use crate::error::{BuildError, Kind};
 use crate::gc::GcSettings;
 use crate::git::GitSettings;
+use crate::rules::{FrontendTable, PolicyTable, RuleFile};
 
 /// The whole file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -31,6 +34,15 @@ pub struct Settings {
     /// `[git]`: how git sources are fetched.
     #[serde(default)]
     pub git: GitSettings,
+    /// `[frontend]`: which frontend reads what.
+    #[serde(default)]
+    pub(crate) frontend: FrontendTable,
+    /// `[policy]`: what builds may use.
+    #[serde(default)]
+    pub(crate) policy: PolicyTable,
+    /// Both, read.
+    #[serde(skip)]
+    pub(crate) rules: Option<Arc<RuleFile>>,
 }
 
 /// `[build]`: what builds do unless their command line says otherwise.
@@ -91,6 +103,18 @@ impl Settings {
     /// Reads the text of a configuration file. The error names line, column and key.
     pub fn parse(text: &str) -> Result<Self, toml::de::Error> {
         toml::from_str(text)
+    }
+
+    /// Reads the text of the configuration file `path`, and the keys that its rules name.
+    ///
+    /// # Errors
+    /// It is wrong, with the line.
+    pub fn read(path: &Path, text: &str) -> Result<Self, BuildError> {
+        let wrong = |error| BuildError::new(Kind::Request, format!("configuration `{}`: {error}", path.display()));
+        let mut settings = Self::parse(text).map_err(wrong)?;
+        let (frontend, policy) = (std::mem::take(&mut settings.frontend), std::mem::take(&mut settings.policy));
+        settings.rules = Some(RuleFile::of_user(path, text, frontend, policy)?);
+        Ok(settings)
     }
 }
 

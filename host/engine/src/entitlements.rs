@@ -7,6 +7,7 @@ use std::str::FromStr;
 use rhost_llb::{ExecOp, NetMode, SecurityMode};
 
 use crate::op_error::OpFailure;
+use crate::rules::Rules;
 
 /// One permission, as `--allow` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,8 +49,8 @@ impl Entitlements {
     /// The gate.
     ///
     /// # Errors
-    /// The step wants what was not granted.
-    pub fn check(&self, exec: &ExecOp) -> Result<(), OpFailure> {
+    /// The step wants what was not granted, or what a rule forbids.
+    pub(crate) fn check(&self, exec: &ExecOp, rules: &Rules) -> Result<(), OpFailure> {
         let network = match exec.network {
             NetMode::Sandbox | NetMode::None => None,
             NetMode::Host => Some(Entitlement::NetworkHost),
@@ -58,10 +59,13 @@ impl Entitlements {
             SecurityMode::Sandbox => None,
             SecurityMode::Insecure => Some(Entitlement::SecurityInsecure),
         };
-        match [network, security].into_iter().flatten().find(|wanted| !self.0.contains(wanted)) {
-            Some(wanted) => Err(OpFailure::NotAllowed(wanted)),
-            None => Ok(()),
+        for wanted in [network, security].into_iter().flatten() {
+            rules.check_entitlement(wanted)?;
+            if !self.0.contains(&wanted) {
+                return Err(OpFailure::NotAllowed(wanted));
+            }
         }
+        Ok(())
     }
 }
 
@@ -73,15 +77,15 @@ mod tests {
     fn only_what_was_granted_passes() {
         let exec = |network, security| ExecOp { network, security, ..ExecOp::default() };
         let none = Entitlements::default();
-        assert!(none.check(&exec(NetMode::Sandbox, SecurityMode::Sandbox)).is_ok());
-        assert!(none.check(&exec(NetMode::None, SecurityMode::Sandbox)).is_ok());
+        assert!(none.check(&exec(NetMode::Sandbox, SecurityMode::Sandbox), &Rules::default()).is_ok());
+        assert!(none.check(&exec(NetMode::None, SecurityMode::Sandbox), &Rules::default()).is_ok());
         let refused = |granted: &Entitlements, network, security| {
-            granted.check(&exec(network, security)).expect_err("refused").to_string()
+            granted.check(&exec(network, security), &Rules::default()).expect_err("refused").to_string()
         };
         assert!(refused(&none, NetMode::Host, SecurityMode::Sandbox).contains("network.host"));
         assert!(refused(&none, NetMode::Sandbox, SecurityMode::Insecure).contains("security.insecure"));
         let one = Entitlements(["network.host".parse().expect("known")].into());
-        assert!(one.check(&exec(NetMode::Host, SecurityMode::Sandbox)).is_ok());
+        assert!(one.check(&exec(NetMode::Host, SecurityMode::Sandbox), &Rules::default()).is_ok());
         assert!(refused(&one, NetMode::Host, SecurityMode::Insecure).contains("security.insecure"));
         assert!("device".parse::<Entitlement>().is_err_and(|error| error.to_string().contains("network.host")));
     }

@@ -18,6 +18,8 @@ pub enum Kind {
     Network,
     /// The store or the disk failed: 6.
     Store,
+    /// A policy forbids it: 7.
+    Policy,
     /// Somebody asked to stop, by this signal: 128 and its number.
     Interrupted(u8),
 }
@@ -32,6 +34,7 @@ impl Kind {
             Self::Frontend => 4,
             Self::Network => 5,
             Self::Store => 6,
+            Self::Policy => 7,
             Self::Interrupted(signal) => 128 + signal,
         }
     }

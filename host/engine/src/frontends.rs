@@ -1,14 +1,15 @@
 //! Which frontend reads a build file, who said so, and its bytes: from inside the binary, from a file, or from a registry.
 //!
-//! The order is BuildKit's: `--frontend` (which it does not have), the build argument BUILDKIT_SYNTAX, the `# syntax=` line, and then the
-//! stock Dockerfile frontend. What came from a registry is kept by digest: the next build asks only what the tag stands for now, and
+//! The order is BuildKit's: `--frontend` (which it does not have), the build argument BUILDKIT_SYNTAX, the `# syntax=` line, then patterns of `rhost.toml`
+//! (which it does not have either), and then the stock Dockerfile frontend. A name may be an alias of `rhost.toml`. What came from a registry is kept by digest: the next build asks only what the tag stands for now, and
 //! a pinned name asks nothing.
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rhost_frontend::{Allocation, CompileLimits, Compiler, Inspection};
 use rhost_llb::{BlobDigest, Digest};
@@ -20,6 +21,7 @@ use crate::error::{BuildError, Kind};
 use crate::event::Events;
 use crate::images::Images;
 use crate::request::{FrontendChoice, GraphRequest};
+use crate::rules::{RuleLine, Rules};
 use crate::syntax::syntax_of;
 use crate::uploads::Upload;
 
@@ -55,6 +57,13 @@ pub enum Because {
         /// What it names.
         syntax: String,
     },
+    /// `[frontend.files]` of a `rhost.toml`.
+    Pattern {
+        /// The build file.
+        file: String,
+        /// The pattern's line.
+        rule: RuleLine,
+    },
     /// Nobody: the build file has no such line.
     Nothing {
         /// The build file.
@@ -69,8 +78,12 @@ pub struct ChosenFrontend {
     pub source: FrontendSource,
     /// Why.
     pub because: Because,
+    /// The alias that the name is.
+    pub alias: Option<RuleLine>,
     /// What follows the name in BUILDKIT_SYNTAX or in the `# syntax=` line, with the name, for the frontend to read.
     pub command_line: Option<String>,
+    /// The `# syntax=` line that a rule passes over, and the rule.
+    pub ignored: Option<String>,
 }
 
 impl fmt::Display for FrontendSource {
@@ -89,6 +102,7 @@ impl fmt::Display for Because {
             Self::Flag => f.write_str("--frontend names it"),
             Self::Argument(value) => write!(f, "the build argument {SYNTAX_ARGUMENT}={value} names it"),
             Self::SyntaxLine { file, line, syntax } => write!(f, "{file}:{line} says `syntax={syntax}`"),
+            Self::Pattern { file, rule } => write!(f, "{rule}, and the build file is {file}"),
             Self::Nothing { file } => write!(f, "{file} has no `# syntax=` line"),
         }
     }
@@ -108,33 +122,42 @@ fn is_stock(syntax: &str) -> bool {
     matches!(name, "docker/dockerfile" | "docker/dockerfile-upstream")
 }
 
-/// Chooses the frontend for the build file `file` with `text`.
+/// Chooses the frontend for the build file `file` with `text`, which lies at `path` if it is a file of this machine.
 pub(crate) fn choose(
     choice: &FrontendChoice,
+    rules: &Rules,
     build_args: &BTreeMap<String, String>,
     file: &str,
+    path: Option<&Path>,
     text: &[u8],
 ) -> ChosenFrontend {
     let named = |written: &str, because: Because| {
-        let source = FrontendSource::named(written.split_whitespace().next().unwrap_or_default());
-        ChosenFrontend { source, because, command_line: Some(written.trim().to_owned()) }
+        let (source, alias) = rules.named(written.split_whitespace().next().unwrap_or_default());
+        ChosenFrontend { source, because, alias, command_line: Some(written.trim().to_owned()), ignored: None }
     };
-    let argument = build_args.get(SYNTAX_ARGUMENT).filter(|value| !value.trim().is_empty());
-    match (choice, argument, syntax_of(text)) {
-        (FrontendChoice::File(path), ..) => {
-            ChosenFrontend { source: FrontendSource::File(path.clone()), because: Because::Flag, command_line: None }
-        }
-        (FrontendChoice::Image(reference), ..) => named(reference, Because::Flag),
-        (FrontendChoice::BySyntaxLine, Some(value), _) => named(value, Because::Argument(value.clone())),
-        (FrontendChoice::BySyntaxLine, None, Some((syntax, line))) => {
-            named(&syntax, Because::SyntaxLine { file: file.to_owned(), line, syntax: syntax.clone() })
-        }
-        (FrontendChoice::BySyntaxLine, None, None) => ChosenFrontend {
-            source: FrontendSource::Stock,
-            because: Because::Nothing { file: file.to_owned() },
-            command_line: None,
-        },
+    let quiet = |source, because| ChosenFrontend { source, because, alias: None, command_line: None, ignored: None };
+    match choice {
+        FrontendChoice::File(path) => return quiet(FrontendSource::File(path.clone()), Because::Flag),
+        FrontendChoice::Image(reference) => return named(reference, Because::Flag),
+        FrontendChoice::BySyntaxLine => {}
     }
+    if let Some(value) = build_args.get(SYNTAX_ARGUMENT).filter(|value| !value.trim().is_empty()) {
+        return named(value, Because::Argument(value.clone()));
+    }
+    let ignored = match (syntax_of(text), rules.ignores_syntax()) {
+        (None, _) => None,
+        (Some((syntax, line)), None) => {
+            return named(&syntax, Because::SyntaxLine { file: file.to_owned(), line, syntax: syntax.clone() });
+        }
+        (Some((syntax, line)), Some(rule)) => {
+            Some(format!("{file}:{line} says `syntax={syntax}`, which is passed over: {rule}"))
+        }
+    };
+    let (source, because) = match rules.for_file(file, path) {
+        Some((source, rule)) => (source, Because::Pattern { file: file.to_owned(), rule }),
+        None => (FrontendSource::Stock, Because::Nothing { file: file.to_owned() }),
+    };
+    ChosenFrontend { ignored, ..quiet(source, because) }
 }
 
 /// A component's bytes, and what messages call it.
@@ -201,7 +224,7 @@ impl Engine {
                 let reference: Reference =
                     text.parse().map_err(|error| BuildError::new(Kind::Request, format!("frontend: {error}")))?;
                 let reference = reference.tagged();
-                let images = Images::new(self.store.clone(), self.client.clone(), BTreeMap::new());
+                let images = Images::new(self.store.clone(), self.client.clone(), BTreeMap::new(), Arc::default());
                 let artifact = pull_wasm(&images.registries(), &reference, LARGEST_GUEST).await;
                 let artifact = artifact.map_err(|error| blame::frontend_pull(&error, &reference))?;
                 // A store that is full is told by the build; a frontend can be pulled again.
@@ -226,6 +249,11 @@ impl Engine {
         inspected.map_err(|error| BuildError::new(Kind::Frontend, error))
     }
 
+    /// The rules for `request`.
+    pub(crate) fn rules(&self, request: &GraphRequest) -> Rules {
+        Rules { project: request.project.clone(), user: self.options.settings.rules.clone() }
+    }
+
     /// What runs frontends, and what compiles them.
     pub(crate) fn runtime(&self) -> Result<(rhost_frontend::Engine, Compiler), BuildError> {
         let engine = rhost_frontend::Engine::new(Allocation::OnDemand)
@@ -246,7 +274,7 @@ mod tests {
 
     fn check(choice: FrontendChoice, argument: Option<&str>, text: &str, source: &str, because: &str) {
         let args = argument.map(|value| (SYNTAX_ARGUMENT.to_owned(), value.to_owned()));
-        let chosen = choose(&choice, &args.into_iter().collect(), "F", text.as_bytes());
+        let chosen = choose(&choice, &Rules::default(), &args.into_iter().collect(), "F", None, text.as_bytes());
         assert_eq!((chosen.source.to_string().as_str(), chosen.because.to_string().as_str()), (source, because));
     }
 
@@ -273,7 +301,7 @@ mod tests {
     #[test]
     fn what_follows_the_name_is_for_the_frontend() {
         let text = b"# syntax=r.example/a:1 x=y\n";
-        let chosen = choose(&FrontendChoice::BySyntaxLine, &BTreeMap::new(), "F", text);
+        let chosen = choose(&FrontendChoice::BySyntaxLine, &Rules::default(), &BTreeMap::new(), "F", None, text);
         assert_eq!(chosen.command_line.as_deref(), Some("r.example/a:1 x=y"));
     }
 }

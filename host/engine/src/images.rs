@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use rhost_llb::Platform;
+use rhost_llb::{BlobDigest, Digest, Platform};
 use rhost_registry::{
     BlobSink, Client, Descriptor, Error, ImageSource, OciLayout, RawManifest, Reference, ResolvedImage, media_type,
     resolve,
@@ -15,6 +15,10 @@ use rhost_registry::{
 use rhost_store::{MAX_READ, Store};
 
 use crate::op_error::OpFailure;
+use crate::rules::{Rules, SignatureError, Signatures, VerifyingKey, look};
+
+/// The kind of facts that say that an image is signed: by digest, name and key.
+const SIGNED: &str = "signed-v1";
 
 /// Which copy of an image is good enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,22 +46,24 @@ pub struct Images {
     store: Store,
     client: Client,
     layouts: BTreeMap<String, PathBuf>,
+    rules: Arc<Rules>,
     answers: Mutex<HashMap<Question, Answer>>,
 }
 
 impl Images {
-    /// Images of `store`, of `layouts` by name, and of what `client` reaches.
-    pub fn new(store: Store, client: Client, layouts: BTreeMap<String, PathBuf>) -> Self {
-        Self { store, client, layouts, answers: Mutex::default() }
+    /// Images of `store`, of `layouts` by name, and of what `client` reaches; such as `rules` allow.
+    pub(crate) fn new(store: Store, client: Client, layouts: BTreeMap<String, PathBuf>, rules: Arc<Rules>) -> Self {
+        Self { store, client, layouts, rules, answers: Mutex::default() }
     }
 
     /// Resolves `reference` as a registry writes it.
     ///
     /// # Errors
-    /// Malformed, unreachable, not there, not for this platform.
+    /// Malformed, unreachable, not there, not for this platform, not allowed.
     pub async fn image(&self, reference: &str, platform: &Platform, fresh: Freshness) -> Result<Found, OpFailure> {
         let image: Reference = reference.parse()?;
         let image = image.tagged();
+        self.rules.check_image(&image)?;
         self.once((image.to_string(), platform.clone(), fresh), async {
             let own = OwnImages(self.store.clone());
             let named = fresh == Freshness::Default && own.knows(&image);
@@ -66,10 +72,40 @@ impl Images {
             } else {
                 Arc::new(Kept { inner: self.client.clone(), store: self.store.clone() })
             };
-            let image = resolve(&*source, &image, platform).await?;
-            Ok(Found { image: Arc::new(image), source })
+            let found = resolve(&*source, &image, platform).await?;
+            self.check_signatures(&image, found.root.descriptor.digest).await?;
+            Ok(Found { image: Arc::new(found), source })
         })
         .await
+    }
+
+    /// Whether the rules see `image` at `digest` signed as they want it. What was found to be signed stays so: the digest is that of its bytes.
+    ///
+    /// # Errors
+    /// It is not, or its registry does not say.
+    pub(crate) async fn check_signatures(&self, image: &Reference, digest: BlobDigest) -> Result<(), SignatureError> {
+        for wanted in self.rules.signatures(image) {
+            let ids: Vec<String> = wanted.keys().iter().map(VerifyingKey::id).collect();
+            let facts = ids.iter().map(|id| Digest::of(format!("{digest} {} {id}", image.name())));
+            let facts: Vec<Digest> = facts.collect();
+            if facts.iter().any(|fact| self.store.fact(SIGNED, fact.as_raw()).ok().flatten().is_some()) {
+                continue;
+            }
+            let mut found = Signatures::default();
+            for (key, fact) in wanted.keys().iter().zip(&facts) {
+                let looked = look(&self.registries(), image, digest, std::slice::from_ref(key)).await;
+                found = looked.map_err(|error| SignatureError::Registry { image: image.clone(), error })?;
+                if found.signed {
+                    // A store that is full is told by the build.
+                    let _ = self.store.set_fact(SIGNED, fact.as_raw(), b"1");
+                    break;
+                }
+            }
+            if !found.signed {
+                return Err(wanted.refusal(&image.with_digest(digest), found.text()).into());
+            }
+        }
+        Ok(())
     }
 
     /// Resolves image `reference` (`NAME[:TAG|@DIGEST]`) of the layout that the user named `layout`.
@@ -118,7 +154,7 @@ struct Kept {
 }
 
 impl Kept {
-    fn known(&self, digest: rhost_llb::BlobDigest, image: &Reference) -> Option<RawManifest> {
+    fn known(&self, digest: BlobDigest, image: &Reference) -> Option<RawManifest> {
         let bytes = self.store.read_blob(&digest, MAX_READ).ok()??;
         RawManifest::new(image, Bytes::from(bytes), None, Some(digest)).ok()
     }
@@ -150,6 +186,10 @@ impl ImageSource for Kept {
         // A store that is full is told when layers are written; a manifest can be fetched again.
         let _ = self.store.put_blob(&raw.bytes);
         Ok(raw)
+    }
+
+    async fn referrers(&self, image: &Reference, subject: BlobDigest) -> Result<Vec<Descriptor>, Error> {
+        self.inner.referrers(image, subject).await
     }
 
     async fn blob(&self, image: &Reference, blob: &Descriptor, sink: &mut dyn BlobSink) -> Result<(), Error> {

@@ -34,6 +34,7 @@ mod pull;
 mod push;
 mod remote;
 mod request;
+mod rules;
 mod save;
 mod session;
 mod shared;
@@ -69,6 +70,7 @@ pub use rhost_registry::{CredentialSource, DockerConfig, HelperEnvironment, Prox
 pub use rhost_store::{
     Filter, FilterError, ImageRecord, PruneOptions, Pruned, RecordKind, SpaceLimits, UsageRecord, human,
 };
+pub use rules::{Refusal, RuleFile, RuleLine};
 pub use save::full_name;
 pub use ship::{FrontendPush, PushedFrontend};
 pub use uploads::Upload;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use rhost_llb::Mount;
 
 use crate::entitlements::Entitlement;
+use crate::rules::{Refusal, SignatureError};
 
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
@@ -106,6 +107,12 @@ pub enum OpFailure {
     /// A step wants a permission that the build was not granted.
     #[error("entitlement {0} is not allowed: the step wants it, the build does not have it")]
     NotAllowed(Entitlement),
+    /// A rule forbids it.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// An image that is not signed as a rule wants it.
+    #[error(transparent)]
+    Signature(#[from] SignatureError),
     /// A step requires a secret that nobody lent.
     #[error("secret {id}: not found; the step requires it")]
     NoSecret {

@@ -122,10 +122,12 @@ impl Engine {
         let owners = if self.options.single_id { OwnerPolicy::BestEffort } else { OwnerPolicy::Exact };
         let layers = Arc::new(Layers::new(store.clone(), owners, events.clone(), once.clone()));
         let explainer = Arc::new(Explainer::new(store.clone(), events.clone(), Platform::host(), request.explain));
+        let rules = Arc::new(self.rules(request));
         let shared = Arc::new(Shared {
             store: store.clone(),
             layers: layers.clone(),
-            images: Images::new(store.clone(), self.client.clone(), layouts),
+            images: Images::new(store.clone(), self.client.clone(), layouts, rules.clone()),
+            rules: rules.clone(),
             downloads: Downloads::new(self.client.clone()),
             uploads,
             events: events.clone(),
@@ -179,7 +181,11 @@ impl Engine {
             return Err(BuildError::new(Kind::Request, message).hint("name it by its path"));
         };
         explainer.begin(About::of(request, shared.modes, &file, &text));
-        let chosen = choose(&request.frontend, &request.build_args, &file, &text);
+        let path = match &request.file {
+            BuildFile::Path(path) => std::fs::canonicalize(path).ok(),
+            _ => None,
+        };
+        let chosen = choose(&request.frontend, &rules, &request.build_args, &file, path.as_deref(), &text);
         Ok(Prepared { session, chosen, file, text, contexts, options })
     }
 }

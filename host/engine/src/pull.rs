@@ -1,6 +1,7 @@
 //! `rhost pull` and `rhost tag`: images come into the store whole, before their names do.
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -43,7 +44,7 @@ impl Engine {
         let image: Reference = reference.parse().map_err(|error| BuildError::new(Kind::Request, error))?;
         let image = image.tagged();
         let failed = |error: Error| blame::registry(&error, error.to_string(), Kind::Network);
-        let source = Images::new(self.store.clone(), self.client.clone(), BTreeMap::new()).registries();
+        let source = Images::new(self.store.clone(), self.client.clone(), BTreeMap::new(), Arc::default()).registries();
         let title = format!("pulling {image}");
         let pulled = events.step(&title, |vertex| async move {
             let (root, blobs) = match platforms {

@@ -7,6 +7,7 @@ use rhost_llb::Platform;
 
 use crate::lent::Lent;
 use crate::remote::RemoteUrl;
+use crate::rules::RuleFile;
 use crate::uploads::Upload;
 
 /// Which frontend reads the build file.
@@ -85,6 +86,8 @@ pub struct GraphRequest {
     pub file: BuildFile,
     /// The frontend.
     pub frontend: FrontendChoice,
+    /// The rules of the repository that the context lies in.
+    pub project: Option<Arc<RuleFile>>,
     /// Stage to build; `None` is the last.
     pub target: Option<String>,
     /// `--build-arg`.

@@ -269,16 +269,20 @@ impl FrontendHost for Session {
             }
         });
         let found = found.await.inspect_err(|error| {
-            if let OpFailure::Registry(registry) = error {
-                let failure = blame::registry(registry, error.to_string(), Kind::BuildFile);
-                self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
-            }
+            let failure = match error {
+                OpFailure::Registry(registry) => blame::registry(registry, error.to_string(), Kind::BuildFile),
+                OpFailure::Refused(refusal) => blame::policy(refusal, error.to_string()),
+                OpFailure::Signature(failure) => blame::signature(failure, error.to_string()),
+                _ => return,
+            };
+            self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
         });
         let found = found.map_err(|error| match &error {
             OpFailure::Registry(rhost_registry::Error::NotFound { .. } | rhost_registry::Error::NoPlatform { .. }) => {
                 HostError::NotFound(error.to_string())
             }
             OpFailure::Reference(_) => HostError::Invalid(error.to_string()),
+            OpFailure::Refused(_) | OpFailure::Signature(_) => HostError::Denied(error.to_string()),
             _ => HostError::Failed(error.to_string()),
         })?;
         Ok(ResolvedImage {

@@ -19,6 +19,7 @@ use crate::layers::Layers;
 use crate::lent::Lent;
 use crate::once::Once;
 use crate::op_error::OpFailure;
+use crate::rules::Rules;
 use crate::uploads::Upload;
 use crate::value::Value;
 
@@ -61,6 +62,8 @@ pub struct Shared {
     pub emulation: Arc<Emulation>,
     /// Git repositories as sources.
     pub git: Git,
+    /// What the build may use.
+    pub rules: Arc<Rules>,
     /// Local directories by name.
     pub locals: BTreeMap<String, PathBuf>,
     /// Which modes their files have.

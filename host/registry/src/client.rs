@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use reqwest::Method;
 use rhost_llb::BlobDigest;
 
-use crate::descriptor::media_type;
-use crate::source::{BlobSink, ImageSource};
+use crate::descriptor::{ManifestKind, media_type};
+use crate::source::{BlobSink, ImageSource, referrers_by_tag};
 use crate::transport::{Access, Ask, Transport};
 use crate::{CredentialSource, Descriptor, Error, RawManifest, Reference, RegistryConfig};
 
@@ -174,6 +174,25 @@ impl ImageSource for Client {
 
     async fn blob(&self, image: &Reference, blob: &Descriptor, sink: &mut dyn BlobSink) -> Result<(), Error> {
         self.fetch_blob(image, blob, sink).await
+    }
+
+    /// By the referrers API (OCI distribution-spec 1.1) where the registry has it, else by the tag.
+    async fn referrers(&self, image: &Reference, subject: BlobDigest) -> Result<Vec<Descriptor>, Error> {
+        let bare = image.without_digest();
+        let ask = Ask::new(Method::GET, &bare, Access::Pull, format!("referrers/{subject}"))
+            .header("accept", media_type::OCI_INDEX)
+            .what(format!("what belongs to `{}@{subject}`", bare.name()));
+        match self.transport.read_manifest(&ask, LARGEST_MANIFEST).await {
+            Ok(raw) => match raw.parse(&bare) {
+                Ok(ManifestKind::Index(entries)) => Ok(entries),
+                _ => referrers_by_tag(self, image, subject).await,
+            },
+            // Registries without it answer with any of these.
+            Err(Error::NotFound { .. } | Error::Refused { status: 400..=499, .. } | Error::BadManifest { .. }) => {
+                referrers_by_tag(self, image, subject).await
+            }
+            Err(error) => Err(error),
+        }
     }
 }
 

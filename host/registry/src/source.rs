@@ -5,8 +5,10 @@ use std::io;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use rhost_llb::BlobDigest;
 use tokio::io::AsyncRead;
 
+use crate::descriptor::ManifestKind;
 use crate::{Descriptor, Error, RawManifest, Reference};
 
 /// A place that has images: a registry ([`crate::Client`]) or a directory ([`crate::OciLayout`]).
@@ -21,6 +23,28 @@ pub trait ImageSource: Send + Sync {
     /// Writes the bytes of `blob` to `sink`, in order. Returns after size and digest were found right; the sink is not
     /// committed. After an error the sink holds bytes that must be thrown away.
     async fn blob(&self, image: &Reference, blob: &Descriptor, sink: &mut dyn BlobSink) -> Result<(), Error>;
+
+    /// Manifests that say to belong to `subject`, as signatures do; none where there are none. The referrers tag schema (OCI distribution-spec,
+    /// "Unavailable Referrers API"): an index under a tag that is made of the digest.
+    async fn referrers(&self, image: &Reference, subject: BlobDigest) -> Result<Vec<Descriptor>, Error> {
+        referrers_by_tag(self, image, subject).await
+    }
+}
+
+pub(crate) async fn referrers_by_tag<S: ImageSource + ?Sized>(
+    source: &S,
+    image: &Reference,
+    subject: BlobDigest,
+) -> Result<Vec<Descriptor>, Error> {
+    let Ok(tagged) = image.with_tag(&subject.to_string().replace(':', "-")) else { return Ok(Vec::new()) };
+    match source.manifest(&tagged).await {
+        Ok(raw) => match raw.parse(&tagged)? {
+            ManifestKind::Index(entries) => Ok(entries),
+            ManifestKind::Image(_) => Ok(Vec::new()),
+        },
+        Err(Error::NotFound { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Takes the bytes of one blob.

@@ -57,6 +57,9 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
     if arguments.print_frontend {
         let chosen = engine.choose_frontend(&request.graph).await?;
         println!("{}\n  because {}", chosen.source, chosen.because);
+        for line in chosen.alias.iter().map(ToString::to_string).chain(chosen.ignored) {
+            println!("  {line}");
+        }
         return Ok(0);
     }
     for path in arguments.iidfile.iter().chain(&arguments.metadata_file) {

@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 
+use crate::project::Project;
 use rhost_engine::{BuildError, BuildFile, Context, Engine, HEAD, Kind, NamedContext, RemoteUrl, looks_like_archive};
 
 fn wrong(message: impl std::fmt::Display) -> BuildError {
@@ -13,7 +14,12 @@ fn wrong(message: impl std::fmt::Display) -> BuildError {
 ///
 /// # Errors
 /// Neither directory nor URL; nothing on stdin; two things wanted of stdin.
-pub fn main(engine: &Engine, context: &Path, file: Option<PathBuf>) -> Result<(Context, BuildFile), BuildError> {
+pub fn main(
+    engine: &Engine,
+    context: &Path,
+    file: Option<PathBuf>,
+    project: &Project,
+) -> Result<(Context, BuildFile), BuildError> {
     let text = context.to_string_lossy();
     let from_stdin = file.as_ref().is_some_and(|file| file.as_os_str() == "-");
     if text == "-" {
@@ -44,13 +50,34 @@ pub fn main(engine: &Engine, context: &Path, file: Option<PathBuf>) -> Result<(C
             Some(found) => found,
             None => local_build_file(&context, path)?,
         },
-        None => {
-            let lower = context.join("dockerfile");
-            let usual = context.join("Dockerfile");
-            BuildFile::Path(if !usual.exists() && lower.exists() { lower } else { usual })
-        }
+        None => BuildFile::Path(usual(&context, project)?),
     };
     Ok((Context::Directory(context), file))
+}
+
+/// The build file of a directory that nobody names: a `Dockerfile`, as BuildKit's clients want it, else what other builders call theirs, else the
+/// one file that a pattern of `rhost.toml` is for.
+fn usual(context: &Path, project: &Project) -> Result<PathBuf, BuildError> {
+    let usual = context.join("Dockerfile");
+    let there = ["Dockerfile", "dockerfile", "Containerfile"].into_iter().map(|name| context.join(name));
+    if let Some(found) = there.into_iter().find(|path| path.exists()) {
+        return Ok(found);
+    }
+    let Some(rules) = project.file.as_ref().filter(|rules| !rules.patterns().is_empty()) else { return Ok(usual) };
+    let entries = std::fs::read_dir(context).map_err(|error| wrong(format!("`{}`: {error}", context.display())))?;
+    let files = entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| !kind.is_dir()));
+    let mut found: Vec<_> =
+        files.filter(|entry| entry.file_name().to_str().is_some_and(|name| rules.reads(name))).collect();
+    found.sort_by_key(std::fs::DirEntry::file_name);
+    match &found[..] {
+        [] => Ok(usual),
+        [only] => Ok(only.path()),
+        several => {
+            let names: Vec<_> = several.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            let message = format!("`{}` has several build files: {}", context.display(), names.join(", "));
+            Err(wrong(message).hint(format!("name one with -f, as in `-f {}`", several[0].path().display())))
+        }
+    }
 }
 
 /// `-`: an archive is the context, anything else a build file without one.

@@ -8,6 +8,7 @@ use rhost_llb::Platform;
 
 use super::contexts;
 use crate::arguments::FrontendArguments;
+use crate::project::Project;
 
 fn wrong(message: impl std::fmt::Display) -> BuildError {
     BuildError::new(Kind::Request, message)
@@ -18,7 +19,8 @@ fn wrong(message: impl std::fmt::Display) -> BuildError {
 /// # Errors
 /// A flag that is wrong, by name.
 pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Result<GraphRequest, BuildError> {
-    let (context, file) = contexts::main(engine, context, flags.file)?;
+    let project = Project::of(context)?;
+    let (context, file) = contexts::main(engine, context, flags.file, &project)?;
     let frontend = match flags.frontend {
         None => FrontendChoice::BySyntaxLine,
         Some(text) if is_file(&text) => FrontendChoice::File(text.into()),
@@ -78,6 +80,7 @@ pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Resul
         context,
         file,
         frontend,
+        project: project.file,
         target: flags.target,
         build_args,
         labels,

@@ -2,7 +2,7 @@
 //!
 //! A step reaches an agent only through this filter: it may ask which keys there are and have something signed, nothing else, as
 //! with BuildKit. It cannot add, remove or lock keys, and no private key ever enters the container.
-mod der;
+pub(crate) mod der;
 mod keys;
 mod protocol;
 

@@ -31,7 +31,7 @@ impl ExecStep {
     pub fn new(shared: Arc<Shared>, vertex: Arc<Vertex>) -> Result<Self, OpFailure> {
         let OpKind::Exec(op) = vertex.kind() else { return Err(OpFailure::NotYet("an exec of another kind".into())) };
         let op = op.clone();
-        shared.lent.entitlements.check(&op)?;
+        shared.lent.entitlements.check(&op, &shared.rules)?;
         let not_yet = |what: &str| Err(OpFailure::NotYet(what.to_owned()));
         if !op.cdi_devices.is_empty() {
             return not_yet("RUN --device");

@@ -41,7 +41,11 @@ pub fn graph(shared: &Arc<Shared>, graph: &LlbGraph, nest: &Nest) -> Result<Vec<
 
 fn convert(shared: &Arc<Shared>, vertex: &Arc<LlbVertex>, nest: &Nest) -> Result<Vertex<Value>, BuildError> {
     let refuse = |failure: OpFailure| {
-        let mut error = BuildError::new(Kind::Request, format!("{}: {failure}", rhost_registry::redact(&vertex.name)));
+        let message = format!("{}: {failure}", rhost_registry::redact(&vertex.name));
+        let mut error = match &failure {
+            OpFailure::Refused(refusal) => crate::blame::policy(refusal, message),
+            _ => BuildError::new(Kind::Request, message),
+        };
         error.vertex = Some(vertex.digest);
         error.hints.extend(failure.hints());
         error
