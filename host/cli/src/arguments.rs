@@ -218,6 +218,32 @@ pub enum FrontendCommand {
     /// image config stands in its place. Prints the name with its digest.
     #[command(after_long_help = manual::FRONTEND_PUSH)]
     Push(PushFrontendArguments),
+    /// Run a frontend's tests: folders with a build file, options and images that are made up, and what is to come of them.
+    ///
+    /// Asks no network and solves nothing. A test is a folder with a `case.toml`; what the frontend made of it (graph, image configuration,
+    /// warnings, errors) is compared with the files `expected.*` in it. See docs/frontends/testing.md.
+    #[command(after_long_help = manual::FRONTEND_TEST)]
+    Test(TestFrontendArguments),
+}
+
+/// `rhost frontend test`.
+#[derive(Debug, Args)]
+pub struct TestFrontendArguments {
+    /// The folder with the tests.
+    #[arg(value_name = "DIR", default_value = "tests")]
+    pub directory: PathBuf,
+    /// The frontend: a component file (`./x.wasm`), an image reference, or `stock`, the built-in one.
+    #[arg(long, value_name = "REF|FILE", default_value = "stock")]
+    pub frontend: String,
+    /// Write anew what the tests compare with. Read what has changed before you keep it.
+    #[arg(long)]
+    pub update: bool,
+    /// Only tests whose name contains NAME; of several, any.
+    #[arg(long, value_name = "NAME")]
+    pub filter: Vec<String>,
+    /// As a JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `rhost frontend inspect`.
@@ -527,10 +553,13 @@ pub struct DumpLlbArguments {
     pub context: PathBuf,
     #[command(flatten)]
     pub frontend: FrontendArguments,
-    /// One JSON object a vertex, for people.
+    /// What to write: `llb`, the bytes; `text`, an operation a block, as `rhost frontend test` keeps it; `json`; `dot`, for Graphviz.
+    #[arg(long, value_name = "FORMAT", value_parser = ["llb", "text", "json", "dot"], conflicts_with_all = ["json", "dot"])]
+    pub format: Option<String>,
+    /// `--format json`.
     #[arg(long, conflicts_with = "dot")]
     pub json: bool,
-    /// Graphviz, for people.
+    /// `--format dot`.
     #[arg(long)]
     pub dot: bool,
     /// Write the frontend's result metadata (JSON) to FILE: `containerimage.config` and what else it says of the image.

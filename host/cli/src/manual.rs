@@ -77,6 +77,20 @@ Examples:
   rhost frontend push lang.wasm registry.example/team/lang:1
   rhost frontend push --annotation org.opencontainers.image.version=1.2 lang.wasm registry.example/team/lang:1.2";
 
+/// Of `rhost frontend test`.
+pub const FRONTEND_TEST: &str = "\
+Examples:
+  rhost frontend test --frontend ./lang.wasm              the tests in tests/
+  rhost frontend test --frontend ./lang.wasm --update     keep what it makes now; read the difference before you commit it
+  rhost frontend test --filter copy dockerfile-tests      some tests of the built-in frontend
+
+Exit codes:
+  0    every test passed
+  1    a test failed
+  2    there is no test, or a case.toml is wrong
+  4    the frontend cannot be loaded
+  5    its registry failed";
+
 /// What `rhost build` without a context is told.
 pub const NO_CONTEXT: &str = "\
 error: `rhost build` wants a context: the directory that COPY and ADD read from

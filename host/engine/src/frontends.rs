@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rhost_frontend::{Allocation, CompileLimits, Compiler, Inspection};
+use rhost_frontend::{Allocation, CompileLimits, Compiler, Frontend, Inspection};
 use rhost_llb::{BlobDigest, Digest};
 use rhost_registry::{Reference, pull_wasm};
 
@@ -237,6 +237,24 @@ impl Engine {
                 })
             }
         }
+    }
+
+    /// The frontend `source`, ready to run: compiled where this machine has not done so before.
+    ///
+    /// # Errors
+    /// It cannot be had, or is no frontend.
+    pub async fn load_frontend(&self, source: &FrontendSource) -> Result<Frontend, BuildError> {
+        let (engine, compiler) = self.runtime()?;
+        let loaded = match source {
+            FrontendSource::Stock => {
+                engine.embedded(&source.to_string(), &self.options.stock_frontend, &compiler).await
+            }
+            _ => {
+                let found = self.frontend_bytes(source).await?;
+                engine.compile(&found.name, &found.bytes, &compiler).await
+            }
+        };
+        loaded.map_err(|error| BuildError::new(Kind::Frontend, error))
     }
 
     /// What a component asks for and offers, and whether it can be a frontend.

@@ -16,6 +16,7 @@ mod graph;
 mod op;
 mod platform;
 mod source_op;
+mod text;
 mod validate;
 mod wire;
 

@@ -3,3 +3,4 @@ mod builder;
 mod cache_keys;
 mod golden;
 mod hostile;
+mod text;

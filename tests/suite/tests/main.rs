@@ -8,6 +8,7 @@ mod disk;
 mod dockerfile;
 mod docs;
 mod explain;
+mod frontends;
 mod git;
 mod graph;
 mod images;

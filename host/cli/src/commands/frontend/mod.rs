@@ -1,4 +1,6 @@
-//! `rhost frontend`: look at frontends, and ship them.
+//! `rhost frontend`: look at frontends, test them, and ship them.
+mod test;
+
 use std::collections::BTreeMap;
 
 use rhost_engine::{BuildError, Engine, FrontendPush, FrontendSource, Kind, WasmLayout};
@@ -6,16 +8,23 @@ use rhost_engine::{BuildError, Engine, FrontendPush, FrontendSource, Kind, WasmL
 use super::request;
 use crate::arguments::{InspectFrontendArguments, PushFrontendArguments};
 
+pub use test::test;
+
+/// The frontend that `--frontend` names: `stock`, a file, or a reference.
+fn source(text: &str) -> FrontendSource {
+    match text {
+        "stock" => FrontendSource::Stock,
+        text if request::is_file(text) => FrontendSource::File(text.into()),
+        text => FrontendSource::named(text),
+    }
+}
+
 /// Shows what a component is. One that is no frontend is shown too, and is an error then.
 ///
 /// # Errors
 /// It cannot be had, is no component, or is no frontend.
 pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> Result<(), BuildError> {
-    let source = match &arguments.frontend {
-        text if request::is_file(text) => FrontendSource::File(text.into()),
-        text => FrontendSource::named(text),
-    };
-    let found = engine.frontend_bytes(&source).await?;
+    let found = engine.frontend_bytes(&source(&arguments.frontend)).await?;
     let inspected = engine.inspect_frontend(&found).await?;
     let refusal = inspected.refusal.as_ref().map(ToString::to_string);
     if arguments.json {
