@@ -10,7 +10,7 @@
 //! ```
 pub mod parse;
 
-use rhost_sdk::{Base, BuildFile, Copy, Error, Invocation, Outcome, Platform, files, local, run};
+use rhost_sdk::{Base, BuildFile, Copy, Error, Invocation, Outcome, Platform, files, local};
 use serde_json::json;
 
 use parse::{Line, Verb, parse};
@@ -54,13 +54,8 @@ fn build_one(
             Verb::From(image) => base = Base::resolve(image, platform).wait()?,
             Verb::Run(command) => {
                 step += 1;
-                let user = base.config.get("User").and_then(|user| user.as_str()).unwrap_or("").to_owned();
-                let command_line = ["/bin/sh", "-c", command];
-                let exec = run(&base.state, platform, &command_line).env(&base.config.env()).cwd(base.config.workdir());
-                if !user.is_empty() {
-                    exec.exec.user(&user);
-                }
-                base.state = exec.with(&file.at(line.number, &format!("[{step}/{steps}] run {command}")))?;
+                let metadata = file.at(line.number, &format!("[{step}/{steps}] run {command}"));
+                base.state = base.shell(command).with(&metadata)?;
             }
             Verb::Copy(source, destination) => {
                 step += 1;

@@ -1,6 +1,6 @@
 //! Base images: resolved as promises, pinned by digest.
 use crate::bindings::rhost::frontend::{images, llb};
-use crate::{Error, ImageConfig, Platform, State, fail, named};
+use crate::{Error, ImageConfig, Platform, Run, State, fail, named, run};
 
 /// An image to build on.
 pub struct Base {
@@ -10,6 +10,8 @@ pub struct Base {
     pub config: ImageConfig,
     /// `docker.io/library/debian:12@sha256:…`
     pub reference: String,
+    /// What its programs run on.
+    pub platform: Platform,
 }
 
 /// A base on its way. Start all of them before waiting for the first.
@@ -28,7 +30,22 @@ impl Base {
 
     /// The empty base.
     pub fn scratch(platform: &Platform) -> Self {
-        Self { state: llb::scratch(), config: ImageConfig::new(platform), reference: "scratch".into() }
+        let config = ImageConfig::new(platform);
+        Self { state: llb::scratch(), config, reference: "scratch".into(), platform: platform.clone() }
+    }
+
+    /// A command on its files, run as the image's configuration says: variables, working directory, user.
+    pub fn run(&self, args: &[&str]) -> Run {
+        let step = run(&self.state, &self.platform, args).env(&self.config.env()).cwd(self.config.workdir());
+        match self.config.get("User").and_then(serde_json::Value::as_str) {
+            Some(user) if !user.is_empty() => step.user(user),
+            _ => step,
+        }
+    }
+
+    /// As [`Base::run`], of a line for the shell.
+    pub fn shell(&self, line: &str) -> Run {
+        self.run(&["/bin/sh", "-c", line])
     }
 }
 
@@ -46,6 +63,6 @@ impl PendingBase {
         let attributes = [("image.resolvemode".to_owned(), "default".to_owned())];
         let identifier = format!("docker-image://{reference}");
         let state = llb::source(&identifier, &attributes, Some(&self.platform), &named(&format!("FROM {reference}")))?;
-        Ok(Base { state, config, reference })
+        Ok(Base { state, config, reference, platform: self.platform })
     }
 }

@@ -20,31 +20,23 @@
 //! Build it with `crate-type = ["cdylib"]` for `wasm32-unknown-unknown` and make a component of it. [`bindings`] is the WIT package
 //! word for word, for all that the short forms here leave out. A panic reaches the user with its message and place.
 mod base;
+pub mod bindings;
 mod build_file;
 mod config;
+mod source;
 mod step;
-
-/// What `wit-bindgen` makes of the WIT package `rhost:frontend@0.1.0`.
-#[allow(missing_docs, clippy::all)]
-pub mod bindings {
-    wit_bindgen::generate!({
-        world: "frontend",
-        path: "../../wit/rhost-frontend@0.1.0",
-        pub_export_macro: true,
-        default_bindings_module: "rhost_sdk::bindings",
-        generate_all,
-    });
-}
 
 pub use base::{Base, PendingBase};
 pub use bindings::rhost::frontend::invocation::Invocation;
 pub use bindings::rhost::frontend::llb::{Metadata, SourceMap, State, scratch};
 pub use bindings::rhost::frontend::outcome::Outcome;
 pub use bindings::rhost::frontend::types::{Error, Platform, Position, Range};
-pub use bindings::rhost::frontend::{context, images, invocation, llb, outcome, report, solve, types};
+pub use bindings::rhost::frontend::{context, images, invocation, llb, outcome, report, types};
 pub use build_file::BuildFile;
 pub use config::ImageConfig;
-pub use step::{Copy, Files, Run, files, local, named, run};
+pub use bindings::rhost::frontend::llb::{BindMode, CacheSharing, NetworkMode, SecurityMode};
+pub use source::{PendingTree, Tree, diff, git, http, local, merge, solve};
+pub use step::{Copy, Files, Ran, Run, files, named, run};
 
 /// Exports a function `fn(Invocation) -> Result<Outcome, Error>` as the frontend of this component.
 #[macro_export]
@@ -87,6 +79,18 @@ pub fn message(error: &Error) -> &str {
         | Error::TooLarge(text)
         | Error::Failed(text)
         | Error::Other(text) => text,
+    }
+}
+
+/// The text of a file of the context `context`; `None` if it is not there.
+///
+/// # Errors
+/// When it cannot be read, or is not UTF-8.
+pub fn read_context(path: &str) -> Result<Option<String>, Error> {
+    match context::read_file("context", path, None) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| fail(format!("{path} is not UTF-8"))),
+        Err(Error::NotFound(_)) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
