@@ -103,7 +103,8 @@ fn rust_bindings(resolve: &Resolve, world: WorldId) -> Vec<u8> {
         ..Default::default()
     };
     let files = generate(Box::new(options.build()), resolve, world);
-    let mut text = b"//! Made of `wit/` by wit-bindgen; not to be edited.\n#![allow(missing_docs, clippy::all)]\n".to_vec();
+    let mut text =
+        b"//! Made of `wit/` by wit-bindgen; not to be edited.\n#![allow(missing_docs, clippy::all)]\n".to_vec();
     text.extend(files.iter().next().expect("one file").1);
     text
 }

@@ -32,10 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("rhost-testing", &["rhost-engine", "rhost-llb", "rhost-frontend"]),
     ("rhost-toolchain", &[]),
-    (
-        "rhost-cli",
-        &["rhost-engine", "rhost-testing", "rhost-llb", "rhost-exec", "rhost-frontend", "rhost-toolchain"],
-    ),
+    ("rhost-cli", &["rhost-engine", "rhost-testing", "rhost-llb", "rhost-exec", "rhost-frontend", "rhost-toolchain"]),
     ("rhost-sdk", &[]),
     ("rhost-dockerfile", &["rhost-sdk"]),
     ("rhost-lines", &["rhost-sdk"]),
@@ -79,7 +76,10 @@ fn collect(dir: &Path, into: &mut Vec<PathBuf>) -> Result<()> {
     for entry in fs::read_dir(dir).with_context(|| format!("reading {}", dir.display()))? {
         let path = entry?.path();
         if path.is_dir() {
-            if !matches!(path.file_name().and_then(|n| n.to_str()), Some("target" | "node_modules" | "corpus" | ".rhost")) {
+            if !matches!(
+                path.file_name().and_then(|n| n.to_str()),
+                Some("target" | "node_modules" | "corpus" | ".rhost")
+            ) {
                 collect(&path, into)?;
             }
         } else {

@@ -210,6 +210,13 @@ pub enum ImportModeArgument {
 /// `rhost frontend`.
 #[derive(Debug, Subcommand)]
 pub enum FrontendCommand {
+    /// Write a project: a small build language that works, its tests, and the SDK.
+    New(NewFrontendArguments),
+    /// Make the component of a project, with its language's ordinary tool, if it has changed.
+    ///
+    /// A project is a directory with a `frontend.toml` (`name`, `language`). Python's and JavaScript's tools are installed into it the first time.
+    #[command(after_long_help = manual::FRONTEND_BUILD)]
+    Build(BuildFrontendArguments),
     /// Show what a frontend imports and exports, its WIT track, size and digest, and whether this rhost takes it.
     Inspect(InspectFrontendArguments),
     /// Push a component to a registry, as an artifact that `# syntax=REF` finds.
@@ -246,11 +253,42 @@ pub struct TestFrontendArguments {
     pub json: bool,
 }
 
+/// `rhost frontend new`.
+#[derive(Debug, Args)]
+pub struct NewFrontendArguments {
+    /// The language's name: lower-case letters, digits, dashes.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+    /// What it is to be written in.
+    #[arg(long, value_name = "LANGUAGE", value_parser = ["rust", "js", "python", "go"])]
+    pub lang: String,
+    /// Where to; empty or not there yet [default: NAME].
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+/// `rhost frontend build`.
+#[derive(Debug, Args)]
+pub struct BuildFrontendArguments {
+    /// The project.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub dir: PathBuf,
+    /// Where the component goes [default: DIR/NAME.wasm].
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Replace the project's `sdk` by that of this rhost.
+    #[arg(long)]
+    pub update_sdk: bool,
+    /// Where Rust has no standard library for WebAssembly, fetch Debian's compiler and make one, into the user's cache: 500 MB.
+    #[arg(long)]
+    pub fetch_toolchain: bool,
+}
+
 /// `rhost frontend inspect`.
 #[derive(Debug, Args)]
 pub struct InspectFrontendArguments {
-    /// A component file (`./x.wasm`), an image reference, or `docker/dockerfile` for the built-in one.
-    #[arg(value_name = "REF|FILE")]
+    /// A component file (`./x.wasm`), a project's directory (`./lang`), an image reference, or `docker/dockerfile` for the built-in one.
+    #[arg(value_name = "REF|FILE|DIR")]
     pub frontend: String,
     /// As a JSON object.
     #[arg(long)]
@@ -357,8 +395,9 @@ pub struct FrontendArguments {
     /// A further context by name: a directory, `docker-image://REF`, `oci-layout://DIR[:TAG|@DIGEST]`, or the URL of a git repository or a file.
     #[arg(long, value_name = "NAME=VALUE", help_heading = WHAT)]
     pub build_context: Vec<String>,
-    /// Frontend to use in place of the one that `# syntax=` names: a component file (`./x.wasm`) or an image reference.
-    #[arg(long, value_name = "REF|FILE", help_heading = WHAT)]
+    /// Frontend to use in place of the one that `# syntax=` names: a component file (`./x.wasm`), a project's directory
+    /// (`./lang`), which is built if it has changed, or an image reference.
+    #[arg(long, value_name = "REF|FILE|DIR", help_heading = WHAT)]
     pub frontend: Option<String>,
     /// Network of RUN steps. `host` also allows `network.host`.
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "none", "host"], help_heading = HOW)]

@@ -8,6 +8,7 @@ use rhost_engine::{
     Settings,
 };
 use rhost_exec::UserNamespace;
+use rhost_toolchain::Machine;
 
 use crate::arguments::Arguments;
 
@@ -91,6 +92,23 @@ fn git() -> GitOptions {
         programs: variable("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default(),
         known_hosts: known_hosts.filter(|path| path.is_file()),
     }
+}
+
+/// What the building of frontends is told of this machine.
+///
+/// # Errors
+/// There is no place for toolchains.
+pub fn machine(may_fetch: bool, say: &dyn Fn(&str)) -> Result<Machine<'_>, BuildError> {
+    let cargo_home = variable("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = cargo_home.or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".cargo")));
+    Ok(Machine {
+        cargo_home: cargo_home.unwrap_or_default(),
+        toolchains: xdg("XDG_CACHE_HOME", ".cache")?.join("wasm-toolchain"),
+        way: "auto".into(),
+        may_alter_rustup: false,
+        may_fetch,
+        say,
+    })
 }
 
 /// Everything that the engine is made with.

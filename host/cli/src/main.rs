@@ -27,6 +27,9 @@ fn main() -> ExitCode {
         _ => {}
     }
     let arguments = arguments::Arguments::of_process();
+    if let Some(answer) = commands::outside(&arguments) {
+        return ended(answer);
+    }
     // As long as there is one thread.
     let namespace = match rhost_exec::enter_user_namespace() {
         Ok(namespace) => namespace,
@@ -57,6 +60,10 @@ fn main() -> ExitCode {
     if !rhost_exec::settle(SETTLE) {
         eprintln!("WARNING: a step is still being cleared away after {} s", SETTLE.as_secs());
     }
+    ended(answer)
+}
+
+fn ended(answer: Result<u8, rhost_engine::BuildError>) -> ExitCode {
     match answer {
         Ok(code) => ExitCode::from(code),
         Err(error) => {

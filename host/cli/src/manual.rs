@@ -91,6 +91,18 @@ Exit codes:
   4    the frontend cannot be loaded
   5    its registry failed";
 
+/// Of `rhost frontend build`.
+pub const FRONTEND_BUILD: &str = "\
+Examples:
+  rhost frontend new --lang python my-lang && rhost frontend build my-lang
+  rhost frontend build --output out.wasm
+  rhost build --frontend ./my-lang .          the same, and a build with it
+
+Exit codes:
+  0  done, or up to date
+  2  no project, or a tool is missing: the message says how to get it
+  4  a tool failed, or what it made is no frontend";
+
 /// What `rhost build` without a context is told.
 pub const NO_CONTEXT: &str = "\
 error: `rhost build` wants a context: the directory that COPY and ADD read from

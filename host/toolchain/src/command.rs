@@ -51,7 +51,11 @@ fn failed(command: &Command, output: &Output, text: &str) -> ToolchainError {
     while !text.is_char_boundary(start) {
         start += 1;
     }
-    ToolchainError::Failed { command: line(command), status: output.status.to_string(), output: text[start..].to_owned() }
+    ToolchainError::Failed {
+        command: line(command),
+        status: output.status.to_string(),
+        output: text[start..].to_owned(),
+    }
 }
 
 /// The command as a person would type it, without the directories of its program.

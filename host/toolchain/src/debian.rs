@@ -3,8 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-
-
 use crate::command::{cargo, run, stdout};
 use crate::error::{Result, ToolchainError};
 use crate::machine::Machine;
@@ -56,7 +54,9 @@ fn refuse(reason: String) -> ToolchainError {
     ToolchainError::Missing {
         tool: "a toolchain of Debian's packages".into(),
         reason,
-        way: format!("`rustup target add {TARGET}` where rustup is; else an apt mirror that has rustc-web and rust-web-src"),
+        way: format!(
+            "`rustup target add {TARGET}` where rustup is; else an apt mirror that has rustc-web and rust-web-src"
+        ),
     }
 }
 
@@ -135,8 +135,7 @@ fn write_wrapper(place: &Path, tree: &Path) -> Result<PathBuf> {
         tree.join("usr/bin/rustc").display()
     );
     std::fs::write(&wrapper, script).map_err(ToolchainError::io(&wrapper))?;
-    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755))
-        .map_err(ToolchainError::io(&wrapper))?;
+    std::fs::set_permissions(&wrapper, std::fs::Permissions::from_mode(0o755)).map_err(ToolchainError::io(&wrapper))?;
     Ok(wrapper)
 }
 

@@ -19,7 +19,9 @@ pub enum ToolchainError {
     #[error("{} is there already, and not empty: a new project goes into a directory of its own", .0.display())]
     Occupied(PathBuf),
     /// Not a name that all languages take.
-    #[error("`{0}` cannot be a frontend's name: wanted a lower-case letter, then at most 62 of a-z, 0-9 and single dashes, as in `my-lang`")]
+    #[error(
+        "`{0}` cannot be a frontend's name: wanted a lower-case letter, then at most 62 of a-z, 0-9 and single dashes, as in `my-lang`"
+    )]
     Name(String),
     /// A program that the language needs is not there, or too old.
     #[error("{tool} is not there: {reason}")]

@@ -28,7 +28,10 @@ pub(crate) fn build(machine: &Machine, dir: &Path) -> Result<Vec<u8>> {
         .env_remove("GOWASM");
     run(&mut command)?;
     if !core.exists() {
-        return Err(ToolchainError::Component { path: core, reason: "go build made nothing: is this `package main`?".into() });
+        return Err(ToolchainError::Component {
+            path: core,
+            reason: "go build made nothing: is this `package main`?".into(),
+        });
     }
     component::encode_go(&core)
 }

@@ -29,6 +29,12 @@ impl BuildFile {
         Ok(Self { name, text, map })
     }
 
+    /// Its lines, numbered from 1, without spaces around them; without empty ones and those that begin with `#`.
+    pub fn lines(&self) -> impl Iterator<Item = (u32, &str)> {
+        let numbered = (1..).zip(self.text.lines().map(str::trim));
+        numbered.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+    }
+
     /// Metadata for an operation that comes from a line, counted from 1.
     pub fn at(&self, line: u32, name: &str) -> Metadata {
         let metadata = named(name);

@@ -28,13 +28,14 @@ mod step;
 
 pub use base::{Base, PendingBase};
 pub use bindings::rhost::frontend::invocation::Invocation;
+pub use bindings::rhost::frontend::llb::{BindMode, CacheSharing, NetworkMode, SecurityMode};
 pub use bindings::rhost::frontend::llb::{Metadata, SourceMap, State, scratch};
 pub use bindings::rhost::frontend::outcome::Outcome;
 pub use bindings::rhost::frontend::types::{Error, Platform, Position, Range};
 pub use bindings::rhost::frontend::{context, images, invocation, llb, outcome, report, types};
 pub use build_file::BuildFile;
 pub use config::ImageConfig;
-pub use bindings::rhost::frontend::llb::{BindMode, CacheSharing, NetworkMode, SecurityMode};
+pub use serde_json::json;
 pub use source::{PendingTree, Tree, diff, git, http, local, merge, solve};
 pub use step::{Copy, Files, Ran, Run, files, named, run};
 

@@ -29,12 +29,13 @@ pub fn git(remote: &str, reference: &str, subdir: &str) -> Result<State, Error> 
     if !subdir.is_empty() {
         identifier = format!("{identifier}:{subdir}");
     }
-    let mut attributes = vec![("git.fullurl".to_owned(), remote.to_owned())];
+    let mut attributes = vec![
+        ("git.fullurl".to_owned(), remote.to_owned()),
+        ("git.authheadersecret".to_owned(), "GIT_AUTH_HEADER".to_owned()),
+        ("git.authtokensecret".to_owned(), "GIT_AUTH_TOKEN".to_owned()),
+    ];
     if scheme == "ssh" {
         attributes.push(("git.mountsshsock".to_owned(), "default".to_owned()));
-    } else {
-        attributes.push(("git.authheadersecret".to_owned(), "GIT_AUTH_HEADER".to_owned()));
-        attributes.push(("git.authtokensecret".to_owned(), "GIT_AUTH_TOKEN".to_owned()));
     }
     llb::source(&identifier, &attributes, None, &named(&format!("git {remote} {reference}")))
 }

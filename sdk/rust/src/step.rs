@@ -1,5 +1,7 @@
 //! Short forms for operations: run a command, with its mounts; change files.
-use crate::bindings::rhost::frontend::llb::{self, BindMode, CacheSharing, CopyAction, CopyFlags, Exec, File, NetworkMode};
+use crate::bindings::rhost::frontend::llb::{
+    self, BindMode, CacheSharing, CopyAction, CopyFlags, Exec, File, NetworkMode,
+};
 use crate::{Error, Metadata, Platform, State};
 
 /// Metadata with a name for progress.

@@ -18,6 +18,16 @@ use rhost_exec::UserNamespace;
 use crate::arguments::{Arguments, Command, DebugCommand, FrontendCommand};
 use crate::environment;
 
+/// Runs a command that wants the user's own tools and nothing of ours: no store, no namespace, no threads. `None`: it is none of those.
+pub fn outside(arguments: &Arguments) -> Option<Result<u8, BuildError>> {
+    let Command::Frontend { command } = &arguments.command else { return None };
+    match command {
+        FrontendCommand::New(new) => Some(frontend::project::new(new).map(|()| 0)),
+        FrontendCommand::Build(build) => Some(frontend::project::build(build).map(|()| 0)),
+        _ => None,
+    }
+}
+
 /// Runs one command. Gives the exit code.
 ///
 /// # Errors
@@ -30,6 +40,7 @@ pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<u8, B
     let engine = Engine::open(environment::options(&arguments, namespace)?)?;
     let done = match arguments.command {
         Command::Emulation { .. } => Ok(()),
+        Command::Frontend { command: FrontendCommand::New(_) | FrontendCommand::Build(_) } => Ok(()),
         Command::Build(build) => return build::run(&engine, *build).await,
         Command::Images(images) => image::list(&engine, &images),
         Command::Save(save) => image::save(&engine, &save),

@@ -7,6 +7,7 @@ use rhost_engine::{BuildError, Engine, FrontendChoice, GraphRequest, Kind, NoCac
 use rhost_llb::Platform;
 
 use super::contexts;
+use super::frontend::project;
 use crate::arguments::FrontendArguments;
 use crate::project::Project;
 
@@ -23,7 +24,7 @@ pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Resul
     let (context, file) = contexts::main(engine, context, flags.file, &project)?;
     let frontend = match flags.frontend {
         None => FrontendChoice::BySyntaxLine,
-        Some(text) if is_file(&text) => FrontendChoice::File(text.into()),
+        Some(text) if is_file(&text) => FrontendChoice::File(project::component(&text)?),
         Some(text) => FrontendChoice::Image(text),
     };
     let mut build_args = BTreeMap::new();
@@ -102,7 +103,7 @@ pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Resul
     })
 }
 
-/// Whether `frontend` is a file, and not a reference: no repository begins with a dot or a slash.
+/// Whether `frontend` is a file or directory, and not a reference: no repository begins with a dot or a slash.
 pub fn is_file(frontend: &str) -> bool {
     frontend.ends_with(".wasm") || frontend.starts_with(['.', '/'])
 }

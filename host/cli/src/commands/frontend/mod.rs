@@ -1,4 +1,5 @@
-//! `rhost frontend`: look at frontends, test them, and ship them.
+//! `rhost frontend`: write frontends, look at them, test them, and ship them.
+pub mod project;
 mod test;
 
 use std::collections::BTreeMap;
@@ -10,13 +11,16 @@ use crate::arguments::{InspectFrontendArguments, PushFrontendArguments};
 
 pub use test::test;
 
-/// The frontend that `--frontend` names: `stock`, a file, or a reference.
-fn source(text: &str) -> FrontendSource {
-    match text {
+/// The frontend that `--frontend` names: `stock`, a file, a project, which is built if it has changed, or a reference.
+///
+/// # Errors
+/// A project that cannot be built.
+fn source(text: &str) -> Result<FrontendSource, BuildError> {
+    Ok(match text {
         "stock" => FrontendSource::Stock,
-        text if request::is_file(text) => FrontendSource::File(text.into()),
+        text if request::is_file(text) => FrontendSource::File(project::component(text)?),
         text => FrontendSource::named(text),
-    }
+    })
 }
 
 /// Shows what a component is. One that is no frontend is shown too, and is an error then.
@@ -24,7 +28,7 @@ fn source(text: &str) -> FrontendSource {
 /// # Errors
 /// It cannot be had, is no component, or is no frontend.
 pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> Result<(), BuildError> {
-    let found = engine.frontend_bytes(&source(&arguments.frontend)).await?;
+    let found = engine.frontend_bytes(&source(&arguments.frontend)?).await?;
     let inspected = engine.inspect_frontend(&found).await?;
     let refusal = inspected.refusal.as_ref().map(ToString::to_string);
     if arguments.json {

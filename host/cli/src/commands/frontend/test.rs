@@ -24,7 +24,7 @@ pub async fn test(engine: &Engine, arguments: &TestFrontendArguments) -> Result<
         let filters = arguments.filter.join("`, `");
         return Err(BuildError::new(Kind::Request, format!("no test has `{filters}` in its name")));
     }
-    let frontend = engine.load_frontend(&super::source(&arguments.frontend)).await?;
+    let frontend = engine.load_frontend(&super::source(&arguments.frontend)?).await?;
     let jobs = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let show = |result: &CaseResult| {
         if !arguments.json {

@@ -1,0 +1,3 @@
+module github.com/rhost/rhost/sdk/go
+
+go 1.24
