@@ -37,7 +37,7 @@ impl Arguments {
 /// Build container images: no daemon, no root, build languages as sandboxed WASM frontends.
 ///
 /// Exit codes: 0 done; 1 the build failed; 2 the command line is wrong; 3 the build file is wrong; 4 a frontend failed
-/// or was stopped; 5 a registry or the network failed; 6 the store or the disk failed; 130 interrupted (Ctrl-C), 143 terminated.
+/// or was stopped; 5 a registry or the network failed; 6 the store or the disk failed; 7 a policy forbids it; 8 something is not as rhost.lock says, or (offline) not here; 130 interrupted (Ctrl-C), 143 terminated.
 #[derive(Debug, Parser)]
 #[command(
     name = "rhost",
@@ -72,6 +72,17 @@ pub enum Command {
     /// Dockerfile. The image is kept in rhost's own store, under the names of `-t`, unless `-o` says otherwise.
     #[command(override_usage = "rhost build [OPTIONS] CONTEXT", after_long_help = manual::BUILD)]
     Build(Box<BuildArguments>),
+    /// Write rhost.lock: what every name in a build of this repository stands for.
+    ///
+    /// Frontends, base images, git repositories and files at URLs get one line each, to be committed. Builds then use these and ask nobody what a
+    /// name stands for. What is new is added, what is there stays; `--update` looks up again.
+    #[command(after_long_help = manual::LOCK)]
+    Lock(Box<LockArguments>),
+    /// Bring all that a build needs from elsewhere into the store, for `rhost build --offline`.
+    ///
+    /// Takes the flags of the build, and builds nothing.
+    #[command(after_long_help = manual::FETCH)]
+    Fetch(Box<FetchArguments>),
     /// List the images in rhost's own store.
     ///
     /// Name, digest of the manifest or index, and when the name was last given.
@@ -408,6 +419,12 @@ pub struct FrontendArguments {
     /// Ask registries for the newest image even where the store has one by that name.
     #[arg(long, help_heading = HOW)]
     pub pull: bool,
+    /// Fail, naming each, when the build needs something that is not in rhost.lock.
+    #[arg(long, help_heading = HOW)]
+    pub locked: bool,
+    /// Make no connection: what the store lacks fails the build, all of it named. RUN steps keep their network without `--network none`.
+    #[arg(long, help_heading = HOW)]
+    pub offline: bool,
     /// Take files of local contexts under the modes that git keeps, 0644 or 0755, whatever the umask of their checkout was: for the cache, and in the
     /// image. The default can be set in the configuration.
     #[arg(long, value_name = "true|false", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = HOW)]
@@ -509,6 +526,54 @@ pub struct BuildArguments {
     /// Steps that run at once [default: four for each processor, at least 32].
     #[arg(long, value_name = "N", value_parser = jobs, help_heading = HOW)]
     pub jobs: Option<std::num::NonZeroUsize>,
+}
+
+/// What is lent to who fetches.
+#[derive(Debug, Args)]
+pub struct LentArguments {
+    /// Lend a secret, as for `rhost build`: credentials of git repositories and files at URLs.
+    #[arg(long, value_name = "SPEC", help_heading = LENT)]
+    pub secret: Vec<String>,
+    /// Lend an ssh agent or keys, as for `rhost build`.
+    #[arg(long, value_name = "SPEC", help_heading = LENT)]
+    pub ssh: Vec<String>,
+}
+
+/// `rhost lock`.
+#[derive(Debug, Args)]
+pub struct LockArguments {
+    /// Directory of the build, as for `rhost build` [default: .].
+    #[arg(value_name = "CONTEXT")]
+    pub context: Option<PathBuf>,
+    /// Look up again what the entries NAME stand for, all of them without a NAME, and nothing else: `debian:12`, `debian`, a URL. A CONTEXT after it
+    /// begins with a dot or a slash.
+    #[arg(long, value_name = "NAME", num_args = 0.., conflicts_with = "prune")]
+    pub update: Option<Vec<String>>,
+    /// Drop the entries that this build does not use.
+    #[arg(long)]
+    pub prune: bool,
+    #[command(flatten)]
+    pub frontend: FrontendArguments,
+    #[command(flatten)]
+    pub lent: LentArguments,
+    /// How to show progress (on stderr).
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env_values = true, help_heading = SHOWN)]
+    pub progress: Progress,
+}
+
+/// `rhost fetch`.
+#[derive(Debug, Args)]
+pub struct FetchArguments {
+    /// What COPY and ADD read from, as for `rhost build`.
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub context: PathBuf,
+    #[command(flatten)]
+    pub frontend: FrontendArguments,
+    #[command(flatten)]
+    pub lent: LentArguments,
+    /// How to show progress (on stderr).
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env_values = true, help_heading = SHOWN)]
+    pub progress: Progress,
 }
 
 /// `rhost images`.

@@ -23,7 +23,23 @@ Exit codes:
   5    a registry or the network failed
   6    the store or the disk failed
   7    a policy (`rhost.toml`, configuration) forbids it
+  8    something is not in rhost.lock (`--locked`) or not as it says, or not here (`--offline`)
   129, 130, 143  stopped by SIGHUP, Ctrl-C, SIGTERM; a second signal ends it at once";
+
+/// Of `rhost lock`.
+pub const LOCK: &str = "\
+Examples:
+  rhost lock .                                       what this build needs, into rhost.lock
+  rhost lock --platform linux/amd64,linux/arm64 .    with what only one of them needs
+  rhost lock --locked .                              for CI: fails when the file would change
+  rhost lock --update debian:12                      what the tag stands for now, shown as old -> new
+  rhost lock --update                                all of them";
+
+/// Of `rhost fetch`.
+pub const FETCH: &str = "\
+Examples:
+  rhost fetch . && rhost build --offline .
+  rhost fetch --platform linux/amd64,linux/arm64 --locked .";
 
 /// Of `rhost save`.
 pub const SAVE: &str = "\

@@ -14,7 +14,6 @@ pub const LOCK: &str = "rhost.lock";
 pub struct Project {
     /// The directory of `rhost.toml` and `rhost.lock`: the nearest that has one, from the context upward to the directory with `.git`; without any,
     /// the context. `None`: the context is no directory.
-    #[expect(dead_code, reason = "for the lock file")]
     pub root: Option<PathBuf>,
     /// What `rhost.toml` says.
     pub file: Option<Arc<RuleFile>>,

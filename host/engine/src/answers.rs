@@ -83,6 +83,10 @@ impl Consultation<'_> {
             None => self.frontend(ready.bytes.as_ref()).await?,
         };
         let outcome = frontend.build(recorder.clone(), self.invocation.clone(), &shared.rules.guest_limits()).await;
+        if let Some(refusal) = shared.pins.refusal() {
+            // What the frontend made of what is not here is worth nothing.
+            return Err(refusal);
+        }
         let outcome = outcome.map_err(|error| blame::frontend(self.session, self.file, error))?;
         if let Some(key) = ready.key
             && !names_credentials(&outcome)
@@ -100,7 +104,12 @@ impl Consultation<'_> {
         allowed.map_err(|refusal| self.placed(blame::policy(&refusal, refusal.to_string())))?;
         let bytes = match &self.chosen.source {
             FrontendSource::Stock => None,
-            source => Some(self.engine.frontend_bytes(source).await.map_err(|error| self.placed(error))?),
+            source => {
+                let pins = &self.session.shared.pins;
+                let client = self.engine.client_for(pins.offline())?;
+                let found = self.engine.pinned_frontend_bytes(source, pins, &client).await;
+                Some(found.map_err(|error| self.placed(error))?)
+            }
         };
         if let (FrontendSource::Image(text), Some(manifest)) =
             (&self.chosen.source, bytes.as_ref().and_then(|bytes| bytes.manifest))

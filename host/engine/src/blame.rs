@@ -139,6 +139,8 @@ pub(crate) fn solve(error: SolveError) -> BuildError {
     let mut found = match error.0.downcast_ref::<OpFailure>() {
         Some(OpFailure::Nested(inner)) => (**inner).clone(),
         Some(failure) if is_no_space(failure) => BuildError::new(Kind::Store, message).hint(MAKE_ROOM),
+        Some(OpFailure::NotHere(..) | OpFailure::NotAsLocked { .. }) => BuildError::new(Kind::Sources, message),
+        Some(failure) if failure.is_offline() => BuildError::new(Kind::Sources, message),
         Some(OpFailure::Registry(error)) => registry(error, message, Kind::Network),
         Some(OpFailure::Git(error)) => BuildError::new(error.kind(), message),
         Some(OpFailure::Url(error)) => BuildError::new(url_kind(error), message),
@@ -158,6 +160,16 @@ pub(crate) fn solve(error: SolveError) -> BuildError {
     }
     found.vertex = Some(vertex);
     found
+}
+
+/// What is not here, all of it; else `failure`.
+pub(crate) fn missing(pins: &crate::lock::Pins, failure: OpFailure) -> BuildError {
+    pins.refusal().unwrap_or_else(|| {
+        let hints = failure.hints();
+        let mut found = BuildError::new(Kind::Sources, failure);
+        found.hints = hints;
+        found
+    })
 }
 
 /// What a frontend says about the build file. Where it only hands on what a registry told it, the registry is to blame.

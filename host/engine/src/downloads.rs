@@ -40,6 +40,23 @@ pub struct Wanted {
     pub owner: Owner,
 }
 
+/// What a file must be, where that is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fixed {
+    /// Of its bytes.
+    pub digest: Digest,
+    /// Its name, and its server's `Last-Modified`, where these are known, too.
+    pub said: Option<(String, Option<Timestamp>)>,
+}
+
+impl Fixed {
+    fn is(&self, found: &Downloaded) -> bool {
+        let said = self.said.as_ref();
+        found.digest == self.digest
+            && said.is_none_or(|(name, time)| *name == found.filename && *time == found.modified)
+    }
+}
+
 /// A file as its server has it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Downloaded {
@@ -47,6 +64,8 @@ pub struct Downloaded {
     pub digest: Digest,
     /// Its name in the snapshot.
     pub filename: String,
+    /// The name that server and URL give it, whatever the client says.
+    pub offered: String,
     /// `Last-Modified`.
     pub modified: Option<Timestamp>,
     /// Where it lies.
@@ -64,6 +83,7 @@ struct Known {
     telling: bool,
     digest: String,
     filename: String,
+    offered: Option<String>,
     snapshot: i64,
     /// The name of its directory: a damaged number must not show another file.
     layer: String,
@@ -74,6 +94,7 @@ type Answer = Arc<tokio::sync::Mutex<Option<Downloaded>>>;
 /// Fetches files. One for a build.
 pub struct Downloads {
     client: Client,
+    offline: bool,
     answers: Mutex<HashMap<Digest, Answer>>,
 }
 
@@ -88,16 +109,16 @@ pub struct Shelf<'a> {
 }
 
 impl Downloads {
-    /// Of what `client` reaches.
-    pub fn new(client: Client) -> Self {
-        Self { client, answers: Mutex::default() }
+    /// Of what `client` reaches; nothing when `offline`.
+    pub fn new(client: Client, offline: bool) -> Self {
+        Self { client, offline, answers: Mutex::default() }
     }
 
     fn answer(&self, id: Digest) -> Answer {
         self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(id).or_default().clone()
     }
 
-    /// The file as its server has it now; with `pinned`, whose digest is known, what the store has is good and nobody is asked.
+    /// The file as its server has it now; with `fixed`, whose digest is known, what the store has is good and nobody is asked.
     ///
     /// # Errors
     /// The server's, the network's, the disk's.
@@ -106,7 +127,7 @@ impl Downloads {
         shelf: &Shelf<'_>,
         request: &UrlRequest,
         wanted: &Wanted,
-        pinned: Option<Digest>,
+        fixed: Option<&Fixed>,
         tell: impl Fn(u64, Option<u64>) + Send + Sync,
     ) -> Result<Downloaded, OpFailure> {
         let answer = self.answer(wanted.id);
@@ -117,12 +138,12 @@ impl Downloads {
         // Somebody else may be at it: then there is something to compare with soon.
         let _lead = shelf.once.lead(&format!("url {}", wanted.id)).await;
         let known = shelf.known(wanted);
-        if let (Some((_, found)), Some(pinned)) = (&known, pinned)
-            && found.digest == pinned
+        if let Some((_, found)) = &known
+            && fixed.map_or(self.offline, |fixed| fixed.is(found))
         {
             return Ok(answer.insert(found.clone()).clone());
         }
-        let validators = known.as_ref().filter(|_| pinned.is_none()).map(|(known, _)| Validators {
+        let validators = known.as_ref().filter(|_| fixed.is_none()).map(|(known, _)| Validators {
             etag: known.etag.clone(),
             modified: known.modified.clone().filter(|_| known.telling),
         });
@@ -137,8 +158,8 @@ impl Downloads {
             }
             (UrlAnswer::Whole(head), _) => {
                 let (store, wanted, owners) = (shelf.store.clone(), wanted.clone(), shelf.owners);
-                let shown = request.shown().to_owned();
-                blocking(move || keep(&store, sink, &head, &wanted, owners, &shown)).await?
+                let (shown, fixed) = (request.shown().to_owned(), fixed.cloned());
+                blocking(move || keep(&store, sink, &head, &wanted, owners, &shown, fixed.as_ref())).await?
             }
         };
         Ok(answer.insert(found).clone())
@@ -157,6 +178,7 @@ impl Shelf<'_> {
         let found = Downloaded {
             digest: known.digest.parse().ok()?,
             filename: known.filename.clone(),
+            offered: known.offered.clone()?,
             modified: known.modified.as_deref().and_then(http_date::parse),
             snapshot: info.id,
             downgraded: false,
@@ -173,6 +195,7 @@ fn keep(
     wanted: &Wanted,
     owners: OwnerPolicy,
     shown: &str,
+    fixed: Option<&Fixed>,
 ) -> Result<Downloaded, OpFailure> {
     let Arriving { path, mut file, hasher, snapshot } = sink.into_open().map_err(|error| disk(shown, error))?;
     let mut digest = hasher.finish();
@@ -180,8 +203,14 @@ fn keep(
         // Not asked for, but sent: the file is what is inside (as for Go's client, which asks for it).
         (file, digest) = decode(&path).map_err(|error| disk(shown, error))?;
     }
-    let filename = file_name::of_download(&wanted.url, wanted.filename.as_deref(), head.disposition.as_deref());
-    let modified = head.last_modified.as_deref().and_then(http_date::parse);
+    let offered = file_name::of_download(&wanted.url, None, head.disposition.as_deref());
+    let mut filename = file_name::of_download(&wanted.url, wanted.filename.as_deref(), head.disposition.as_deref());
+    let mut last_modified = head.last_modified.clone();
+    if let Some((name, time)) = fixed.filter(|fixed| fixed.digest == digest).and_then(|fixed| fixed.said.as_ref()) {
+        // The same bytes under another date are the same file.
+        (filename, last_modified) = (name.clone(), time.map(http_date::format));
+    }
+    let modified = last_modified.as_deref().and_then(http_date::parse);
     finish(&file, wanted, owners, modified).map_err(|error| disk(shown, error))?;
     std::fs::rename(&path, snapshot.upper().join(&filename)).map_err(|error| disk(shown, error))?;
     drop(file);
@@ -190,10 +219,12 @@ fn keep(
     let date = head.date.as_deref().and_then(http_date::parse).unwrap_or_else(Timestamp::now);
     let known = Known {
         etag: head.etag.clone(),
-        modified: head.last_modified.clone(),
-        telling: modified.is_some_and(|modified| date.as_second() - modified.as_second() >= TELLING_AGE),
+        telling: last_modified == head.last_modified
+            && modified.is_some_and(|modified| date.as_second() - modified.as_second() >= TELLING_AGE),
+        modified: last_modified,
         digest: digest.to_string(),
         filename: filename.clone(),
+        offered: Some(offered.clone()),
         snapshot: id.0,
         layer: layer.unwrap_or_default(),
     };
@@ -201,7 +232,7 @@ fn keep(
     if let Err(error) = store.set_fact(rhost_store::DOWNLOADS, wanted.id.as_raw(), &bytes) {
         tracing::debug!(%error, "what a server said is not remembered");
     }
-    Ok(Downloaded { digest, filename, modified, snapshot: id, downgraded: head.downgraded })
+    Ok(Downloaded { digest, filename, offered, modified, snapshot: id, downgraded: head.downgraded })
 }
 
 fn disk(url: &str, source: io::Error) -> OpFailure {

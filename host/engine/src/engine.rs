@@ -277,7 +277,11 @@ impl Engine {
             };
             Ok::<_, BuildError>((target.clone(), value))
         });
-        let results = futures_util::future::try_join_all(solves).await;
+        let mut results = futures_util::future::try_join_all(solves).await;
+        if let Err(error) = results {
+            results = Err(session.with_all_missing(error, &outcome.targets).await);
+        }
+        session.shared.pins.tell(events);
         // Beside the export.
         let (explainer, whole) = (session.shared.explainer.clone(), results.is_ok());
         let explained = tokio::task::spawn_blocking(move || explainer.finish(whole));
@@ -295,7 +299,7 @@ impl Engine {
     }
 
     /// The frontend's outcome, which holds something to build.
-    async fn graph(
+    pub(crate) async fn graph(
         &self,
         request: &GraphRequest,
         events: &Events,
@@ -329,6 +333,14 @@ impl Engine {
             Consultation { engine: self, session: &session, chosen: &chosen, file: &file, text: &text, invocation };
         let outcome = asked.outcome().await?;
         Ok((session, outcome))
+    }
+
+    /// What reaches registries and servers of files, if anybody may be asked.
+    pub(crate) fn client_for(&self, offline: bool) -> Result<Client, BuildError> {
+        match offline {
+            true => self.client.offline().map_err(|error| BuildError::new(Kind::Request, error)),
+            false => Ok(self.client.clone()),
+        }
     }
 
     pub(crate) fn modes(&self, request: &GraphRequest) -> Modes {

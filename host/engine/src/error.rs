@@ -20,6 +20,8 @@ pub enum Kind {
     Store,
     /// A policy forbids it: 7.
     Policy,
+    /// A source is not in the lock file, not what that says, or (offline) not here: 8.
+    Sources,
     /// Somebody asked to stop, by this signal: 128 and its number.
     Interrupted(u8),
 }
@@ -35,6 +37,7 @@ impl Kind {
             Self::Network => 5,
             Self::Store => 6,
             Self::Policy => 7,
+            Self::Sources => 8,
             Self::Interrupted(signal) => 128 + signal,
         }
     }

@@ -9,17 +9,17 @@ use std::fmt;
 use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use rhost_frontend::{Allocation, CompileLimits, Compiler, Frontend, Inspection};
 use rhost_llb::{BlobDigest, Digest};
-use rhost_registry::{Reference, pull_wasm};
+use rhost_registry::{Client, Reference, pull_wasm};
 
 use crate::blame;
 use crate::engine::Engine;
 use crate::error::{BuildError, Kind};
 use crate::event::Events;
-use crate::images::Images;
+use crate::images::registries;
+use crate::lock::{LockKey, LockKind, NotHere, Pin, Pins, SourceRules};
 use crate::request::{FrontendChoice, GraphRequest};
 use crate::rules::{RuleLine, Rules};
 use crate::syntax::syntax_of;
@@ -202,6 +202,20 @@ impl Engine {
     /// # Errors
     /// A file that cannot be read, a registry that does not answer, what is no WASM artifact.
     pub async fn frontend_bytes(&self, source: &FrontendSource) -> Result<FrontendBytes, BuildError> {
+        let pins = Pins::new(SourceRules::default(), self.store.clone());
+        self.pinned_frontend_bytes(source, &pins, &self.client).await
+    }
+
+    /// As [`Engine::frontend_bytes`]; what a name stands for is what `pins` says, if they say it, and `client` is asked for the rest.
+    ///
+    /// # Errors
+    /// Also that it may not be asked for.
+    pub(crate) async fn pinned_frontend_bytes(
+        &self,
+        source: &FrontendSource,
+        pins: &Pins,
+        client: &Client,
+    ) -> Result<FrontendBytes, BuildError> {
         match source {
             FrontendSource::Stock => Ok(FrontendBytes {
                 name: source.to_string(),
@@ -224,9 +238,26 @@ impl Engine {
                 let reference: Reference =
                     text.parse().map_err(|error| BuildError::new(Kind::Request, format!("frontend: {error}")))?;
                 let reference = reference.tagged();
-                let images = Images::new(self.store.clone(), self.client.clone(), BTreeMap::new(), Arc::default());
-                let artifact = pull_wasm(&images.registries(), &reference, LARGEST_GUEST).await;
-                let artifact = artifact.map_err(|error| blame::frontend_pull(&error, &reference))?;
+                let key = LockKey::new(LockKind::Frontend, reference.to_string());
+                let pin = match reference.digest() {
+                    Some(_) => None,
+                    None => pins.get(&key).map_err(|error| blame::missing(pins, error))?,
+                };
+                let asked = match &pin {
+                    Some(Pin::Manifest(digest)) => reference.with_digest(*digest),
+                    _ => reference.clone(),
+                };
+                let artifact = pull_wasm(&registries(&self.store, client), &asked, LARGEST_GUEST).await;
+                let artifact = artifact.map_err(|error| match error {
+                    rhost_registry::Error::Offline { .. } => {
+                        pins.misses(NotHere::Absent(format!("frontend {reference}"), "its component".into()));
+                        blame::missing(pins, error.into())
+                    }
+                    error => blame::frontend_pull(&error, &reference),
+                })?;
+                if pin.is_none() && reference.digest().is_none() {
+                    pins.found(key, Pin::Manifest(artifact.manifest.digest));
+                }
                 // A store that is full is told by the build; a frontend can be pulled again.
                 let _ = self.store.put_blob(&artifact.bytes);
                 Ok(FrontendBytes {

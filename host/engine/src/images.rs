@@ -14,6 +14,7 @@ use rhost_registry::{
 };
 use rhost_store::{MAX_READ, Store};
 
+use crate::lock::{LockKey, LockKind, NotHere, Pin, Pins};
 use crate::op_error::OpFailure;
 use crate::rules::{Rules, SignatureError, Signatures, VerifyingKey, look};
 
@@ -47,13 +48,20 @@ pub struct Images {
     client: Client,
     layouts: BTreeMap<String, PathBuf>,
     rules: Arc<Rules>,
+    pins: Arc<Pins>,
     answers: Mutex<HashMap<Question, Answer>>,
 }
 
 impl Images {
-    /// Images of `store`, of `layouts` by name, and of what `client` reaches; such as `rules` allow.
-    pub(crate) fn new(store: Store, client: Client, layouts: BTreeMap<String, PathBuf>, rules: Arc<Rules>) -> Self {
-        Self { store, client, layouts, rules, answers: Mutex::default() }
+    /// Images of `store`, of `layouts` by name, and of what `client` reaches; such as `rules` allow, and names in `pins` are not asked for.
+    pub(crate) fn new(
+        store: Store,
+        client: Client,
+        layouts: BTreeMap<String, PathBuf>,
+        rules: Arc<Rules>,
+        pins: Arc<Pins>,
+    ) -> Self {
+        Self { store, client, layouts, rules, pins, answers: Mutex::default() }
     }
 
     /// Resolves `reference` as a registry writes it.
@@ -65,16 +73,19 @@ impl Images {
         let image = image.tagged();
         self.rules.check_image(&image)?;
         self.once((image.to_string(), platform.clone(), fresh), async {
-            let own = OwnImages(self.store.clone());
-            let named = fresh == Freshness::Default && own.knows(&image);
-            let source: Arc<dyn ImageSource> = if named {
-                Arc::new(own)
-            } else {
-                Arc::new(Kept { inner: self.client.clone(), store: self.store.clone() })
-            };
-            let found = resolve(&*source, &image, platform).await?;
-            self.check_signatures(&image, found.root.descriptor.digest).await?;
-            Ok(Found { image: Arc::new(found), source })
+            let lacks = |part: &str| self.pins.misses(NotHere::Absent(format!("image {image}"), part.into()));
+            let found = self.resolve(&image, platform, fresh).await.inspect_err(|error| {
+                if matches!(error, OpFailure::Registry(Error::Offline { .. })) {
+                    lacks("its manifest or config");
+                }
+            })?;
+            let signed = self.check_signatures(&image, found.image.root.descriptor.digest).await;
+            signed.inspect_err(|error| {
+                if matches!(error, SignatureError::Registry { error: Error::Offline { .. }, .. }) {
+                    lacks("its signature");
+                }
+            })?;
+            Ok(found)
         })
         .await
     }
@@ -108,6 +119,35 @@ impl Images {
         Ok(())
     }
 
+    async fn resolve(&self, image: &Reference, platform: &Platform, fresh: Freshness) -> Result<Found, OpFailure> {
+        let registries: Arc<dyn ImageSource> = Arc::new(self.registries());
+        let key = LockKey::new(LockKind::Image, image.to_string());
+        let pin = if image.digest().is_some() { None } else { self.pins.get(&key)? };
+        if let Some(Pin::Manifest(digest)) = pin {
+            // Nobody has to be asked what it stands for.
+            let found = resolve(&*registries, &image.with_digest(digest), platform).await?;
+            return Ok(Found { image: Arc::new(found), source: registries });
+        }
+        let own: Arc<dyn ImageSource> = Arc::new(OwnImages(self.store.clone()));
+        let is_own = image.digest().is_none() && self.pins.knows_own(&key.name);
+        // A lock file is for everybody, and an image of rhost's own is nowhere else.
+        let first = is_own && (self.pins.offline() || (fresh == Freshness::Default && !self.pins.writes()));
+        if !first {
+            match resolve(&*registries, image, platform).await {
+                Ok(found) => {
+                    if image.digest().is_none() {
+                        self.pins.found(key, Pin::Manifest(found.root.descriptor.digest));
+                    }
+                    return Ok(Found { image: Arc::new(found), source: registries });
+                }
+                Err(_) if is_own && self.pins.writes() => self.pins.is_own(&key.name),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let (found, source) = (resolve(&*own, image, platform).await?, own);
+        Ok(Found { image: Arc::new(found), source })
+    }
+
     /// Resolves image `reference` (`NAME[:TAG|@DIGEST]`) of the layout that the user named `layout`.
     ///
     /// # Errors
@@ -123,9 +163,8 @@ impl Images {
         .await
     }
 
-    /// Registries only, with what came by digest kept: for frontends.
-    pub fn registries(&self) -> impl ImageSource + use<> {
-        Kept { inner: self.client.clone(), store: self.store.clone() }
+    fn registries(&self) -> impl ImageSource + use<> {
+        registries(&self.store, &self.client)
     }
 
     async fn once(
@@ -136,6 +175,11 @@ impl Images {
         let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(question).or_default().clone();
         answer.get_or_try_init(|| work).await.cloned()
     }
+}
+
+/// What `client` reaches, with what came by digest kept in `store`.
+pub fn registries(store: &Store, client: &Client) -> impl ImageSource + use<> {
+    Kept { inner: client.clone(), store: store.clone() }
 }
 
 /// Reads `blob` from `store` into `sink`; `false` when it is not there.
@@ -235,10 +279,6 @@ impl BlobSink for Seen<'_> {
 struct OwnImages(Store);
 
 impl OwnImages {
-    fn knows(&self, image: &Reference) -> bool {
-        image.digest().is_none() && self.0.image(&image.to_string()).is_ok_and(|record| record.is_some())
-    }
-
     fn missing(image: &Reference) -> Error {
         Error::NotFound { registry: "rhost's image store".into(), what: format!("`{image}`") }
     }

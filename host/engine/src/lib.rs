@@ -25,6 +25,7 @@ mod http_date;
 mod images;
 mod layers;
 mod lent;
+mod lock;
 mod missing;
 mod once;
 mod op_error;
@@ -61,6 +62,10 @@ pub use frontends::{Because, ChosenFrontend, FrontendBytes, FrontendSource};
 pub use gc::{GcSettings, Space, parse_duration};
 pub use git::{GitOptions, GitSettings};
 pub use lent::{LARGEST_SECRET, Lent, SecretSource};
+pub use lock::{
+    Entries, Fetched, GitPin, HttpPin, LockChange, LockError, LockFile, LockKey, LockKind, Locked, Locking, Pin,
+    SourceRules, print as print_lock,
+};
 pub use pull::PullPlatforms;
 pub use remote::{HEAD, RemoteUrl, looks_like_archive};
 pub use request::{BuildFile, BuildRequest, Context, FrontendChoice, GraphRequest, NamedContext, NoCache};

@@ -6,6 +6,9 @@ use rhost_llb::Mount;
 use crate::entitlements::Entitlement;
 use crate::rules::{Refusal, SignatureError};
 
+/// The way out of being offline.
+const BRING: &str = "`rhost fetch`, with the flags of this build, brings it while there is a network";
+
 /// Why an operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum OpFailure {
@@ -95,6 +98,21 @@ pub enum OpFailure {
     /// Sensible, but rhost does not do it yet.
     #[error("{0} is not supported yet")]
     NotYet(String),
+    /// The build needs something that may not be asked for, or is not here.
+    #[error("{}", .0.told(.1))]
+    NotHere(crate::lock::NotHere, String),
+    /// What came is not what the lock file says.
+    #[error("`{name}` is {found}, but {place} says {wanted}")]
+    NotAsLocked {
+        /// What was asked for.
+        name: String,
+        /// What came.
+        found: String,
+        /// Where the lock file says otherwise.
+        place: String,
+        /// What it says.
+        wanted: String,
+    },
     /// A build inside the build failed.
     #[error("{}", .0.message)]
     Nested(Box<crate::error::BuildError>),
@@ -212,9 +230,38 @@ impl OpFailure {
                 "RUN in shell form starts `/bin/sh -c`: an image without a shell, as scratch is, takes `RUN [\"/program\", \"argument\"]`, or another base"
                     .into(),
             ],
+            Self::NotHere(crate::lock::NotHere::NotLocked(_), _) => {
+                vec!["`rhost lock`, with the flags of this build, adds it; nothing is known of builds inside the build before they run".into()]
+            }
+            Self::NotHere(..) => vec![BRING.into()],
+            Self::NotAsLocked { name, .. } => vec![format!(
+                "what is there has changed, or is not what it should be; if you trust it, `rhost lock --update {name}` takes it"
+            )],
+            _ if self.is_offline() => vec![BRING.into()],
             Self::MountSource { .. } => vec!["check `from=` and `source=` of the mount".into()],
             _ => Vec::new(),
         }
+    }
+
+    /// Whether somebody would have had to be asked, and nobody may be.
+    pub fn is_offline(&self) -> bool {
+        match self {
+            Self::NotHere(missing, _) => !matches!(missing, crate::lock::NotHere::NotLocked(_)),
+            Self::Registry(rhost_registry::Error::Offline { .. }) => true,
+            Self::Url(rhost_registry::UrlError::Client(error)) => {
+                matches!(**error, rhost_registry::Error::Offline { .. })
+            }
+            Self::Git(crate::git::GitError::Offline { .. }) => true,
+            Self::Signature(crate::rules::SignatureError::Registry { error, .. }) => {
+                matches!(error, rhost_registry::Error::Offline { .. })
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the lock file, or being offline, stands in the way: [`crate::lock::Pins::refusal`] knows of it.
+    pub fn is_not_here(&self) -> bool {
+        matches!(self, Self::NotHere(..)) || self.is_offline()
     }
 
     /// A refused overlay.

@@ -23,6 +23,7 @@ use crate::frontends::{ChosenFrontend, choose};
 use crate::git::Git;
 use crate::images::Images;
 use crate::layers::Layers;
+use crate::lock::Pins;
 use crate::once::Once;
 use crate::ops::Nests;
 use crate::remote::{Checkout, Place};
@@ -123,12 +124,15 @@ impl Engine {
         let layers = Arc::new(Layers::new(store.clone(), owners, events.clone(), once.clone()));
         let explainer = Arc::new(Explainer::new(store.clone(), events.clone(), Platform::host(), request.explain));
         let rules = Arc::new(self.rules(request));
+        let client = self.client_for(request.sources.offline)?;
+        let pins = Arc::new(Pins::new(request.sources.clone(), store.clone()));
         let shared = Arc::new(Shared {
             store: store.clone(),
             layers: layers.clone(),
-            images: Images::new(store.clone(), self.client.clone(), layouts, rules.clone()),
+            images: Images::new(store.clone(), client.clone(), layouts, rules.clone(), pins.clone()),
             rules: rules.clone(),
-            downloads: Downloads::new(self.client.clone()),
+            downloads: Downloads::new(client, request.sources.offline),
+            pins,
             uploads,
             events: events.clone(),
             once: once.clone(),

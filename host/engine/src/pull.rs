@@ -1,7 +1,5 @@
 //! `rhost pull` and `rhost tag`: images come into the store whole, before their names do.
-use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -16,7 +14,6 @@ use crate::blame;
 use crate::engine::Engine;
 use crate::error::{BuildError, Kind};
 use crate::event::{Event, Events};
-use crate::images::Images;
 
 /// Blobs fetched at once.
 const PARALLEL: usize = 4;
@@ -44,7 +41,7 @@ impl Engine {
         let image: Reference = reference.parse().map_err(|error| BuildError::new(Kind::Request, error))?;
         let image = image.tagged();
         let failed = |error: Error| blame::registry(&error, error.to_string(), Kind::Network);
-        let source = Images::new(self.store.clone(), self.client.clone(), BTreeMap::new(), Arc::default()).registries();
+        let source = crate::images::registries(&self.store, &self.client);
         let title = format!("pulling {image}");
         let pulled = events.step(&title, |vertex| async move {
             let (root, blobs) = match platforms {

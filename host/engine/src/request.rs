@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rhost_llb::Platform;
 
 use crate::lent::Lent;
+use crate::lock::SourceRules;
 use crate::remote::RemoteUrl;
 use crate::rules::RuleFile;
 use crate::uploads::Upload;
@@ -114,6 +115,8 @@ pub struct GraphRequest {
     pub options: BTreeMap<String, String>,
     /// `--secret`, `--ssh`, `--allow`.
     pub lent: Arc<Lent>,
+    /// The lock file, `--locked`, `--offline`.
+    pub sources: SourceRules,
 }
 
 /// A whole build.

@@ -7,7 +7,7 @@ use rhost_frontend::{
     ByteRange, Diagnostic, FileStat, FrontendHost, HostError, ImageQuery, Level, Report, ResolveMode, ResolvedImage,
     Severity, SolvedTree,
 };
-use rhost_llb::{Definition, Graph as LlbGraph, Limits, VertexDigest};
+use rhost_llb::{Definition, Digest, Graph as LlbGraph, Limits, OpKind, VertexDigest};
 use rhost_registry::redact;
 use rhost_rootfs::Root;
 use rhost_solver::{Edge, Graph, Op, Solver};
@@ -81,6 +81,7 @@ impl Session {
                 known.insert(vertex.digest, info);
             }
         }
+        self.refuse_missing(&graph)?;
         let vertices = ops::graph(&self.shared, &graph, &nest).map_err(|error| self.placed(&graph, error))?;
         self.begin_anew(&graph)?;
         let solvable = Graph::new(vertices).map_err(|error| wrong(&error))?;
@@ -88,6 +89,16 @@ impl Session {
         let graph = Arc::new(graph);
         self.shared.explainer.graph(&graph);
         Ok((graph, solvable, target))
+    }
+
+    /// Refuses a graph that names what may not be asked for, with all of it.
+    fn refuse_missing(&self, graph: &LlbGraph) -> Result<(), BuildError> {
+        let pins = &self.shared.pins;
+        pins.check(graph.vertices().iter().filter_map(|vertex| match vertex.kind() {
+            OpKind::Source(source) => Some(source),
+            _ => None,
+        }));
+        pins.refusal().map_or(Ok(()), Err)
     }
 
     /// Empties the cache mounts of steps that are not to use the cache, once in a build, before the first of them runs: as BuildKit
@@ -192,7 +203,12 @@ impl FrontendHost for Session {
                 None => self.shared.images.image(reference, &query.platform, fresh).await,
             }
         });
-        let found = found.await.inspect_err(|error| {
+        let found = match found.await {
+            // The frontend goes on, so that all that is missing is told; its answer is then refused.
+            Err(error) if error.is_not_here() => return Ok(stand_in(&query)),
+            other => other,
+        };
+        let found = found.inspect_err(|error| {
             let failure = match error {
                 OpFailure::Registry(registry) => blame::registry(registry, error.to_string(), Kind::BuildFile),
                 OpFailure::Refused(refusal) => blame::policy(refusal, error.to_string()),
@@ -254,6 +270,21 @@ impl FrontendHost for Session {
                 self.findings.lock().unwrap_or_else(PoisonError::into_inner).push(finding);
             }
         }
+    }
+}
+
+/// An image in place of one that is not here.
+fn stand_in(query: &ImageQuery) -> ResolvedImage {
+    let reference = query.reference.trim_start_matches("docker-image://");
+    let name = reference.parse::<rhost_registry::Reference>().map(|name| name.tagged().without_digest().to_string());
+    let config = serde_json::json!({
+        "architecture": query.platform.architecture, "os": query.platform.os, "config": {},
+        "rootfs": {"type": "layers", "diff_ids": []},
+    });
+    ResolvedImage {
+        reference: name.unwrap_or_else(|_| reference.to_owned()),
+        digest: Digest::of("").to_string(),
+        config: config.to_string().into_bytes(),
     }
 }
 

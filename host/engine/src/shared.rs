@@ -17,6 +17,7 @@ use crate::git::Git;
 use crate::images::Images;
 use crate::layers::Layers;
 use crate::lent::Lent;
+use crate::lock::Pins;
 use crate::once::Once;
 use crate::op_error::OpFailure;
 use crate::rules::Rules;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub layers: Arc<Layers>,
     /// Files at URLs.
     pub downloads: Downloads,
+    /// What names stand for.
+    pub pins: Arc<Pins>,
     /// Files that the client sends along, by name.
     pub uploads: BTreeMap<String, Upload>,
     /// Progress.

@@ -67,6 +67,8 @@ pub struct ClientOptions {
     pub idle_timeout: Duration,
     /// Proxies.
     pub proxies: Proxies,
+    /// No connection is made: whatever wants one is [`Error::Offline`].
+    pub offline: bool,
 }
 
 impl ClientOptions {
@@ -83,6 +85,7 @@ impl ClientOptions {
             connect_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(60),
             proxies: Proxies::default(),
+            offline: false,
         }
     }
 }
@@ -113,6 +116,16 @@ impl Client {
     pub fn with_config(&self, config: RegistryConfig) -> Result<Self, Error> {
         let Transport { credentials, options, .. } = &*self.transport;
         Self::new(config, credentials.clone(), options.clone())
+    }
+
+    /// A client like this one that makes no connection.
+    ///
+    /// # Errors
+    /// As [`Client::new`].
+    pub fn offline(&self) -> Result<Self, Error> {
+        let Transport { config, credentials, options, .. } = &*self.transport;
+        let options = ClientOptions { offline: true, ..options.clone() };
+        Self::new(config.clone(), credentials.clone(), options)
     }
 
     /// Whether the registry itself (not a mirror) has `blob` in the repository of `image`.

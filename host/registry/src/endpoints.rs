@@ -109,6 +109,10 @@ impl Transport {
 
     /// The HTTP client for `key`, made once.
     pub(crate) fn http_by(&self, key: ClientKey) -> Result<reqwest::Client, Error> {
+        // Whatever makes a connection makes it with a client from here.
+        if self.options.offline {
+            return Err(Error::Offline { host: key.host });
+        }
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&key) {
             return Ok(client.clone());
@@ -175,7 +179,9 @@ impl Transport {
     ) -> ControlFlow<Result<T, Error>> {
         match outcome {
             Ok(value) => ControlFlow::Break(Ok(value)),
-            Err(error @ (Error::Local { .. } | Error::Config(_))) => ControlFlow::Break(Err(error)),
+            Err(error @ (Error::Local { .. } | Error::Config(_) | Error::Offline { .. })) => {
+                ControlFlow::Break(Err(error))
+            }
             Err(error) if endpoint.mirror => {
                 tracing::debug!(mirror = %endpoint.host, %error, "mirror passed over");
                 kept.mirrors.push((endpoint.host.clone(), error));

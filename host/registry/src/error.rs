@@ -31,6 +31,12 @@ pub enum Error {
         /// What the network said.
         reason: String,
     },
+    /// Nobody may be asked.
+    #[error("offline: `{host}` is not asked")]
+    Offline {
+        /// Who would have been.
+        host: String,
+    },
     /// 401 or 403.
     #[error("registry `{registry}` refuses access to `{what}` {}: {reason}", if *.authenticated { "with the credentials given" } else { "without credentials; log in first (`docker login`)" })]
     Unauthorised {
@@ -168,6 +174,8 @@ pub enum ErrorKind {
     Usage,
     /// The network or the registry's health.
     Unreachable,
+    /// Nobody may be asked.
+    Offline,
     /// Credentials.
     Unauthorised,
     /// No such thing.
@@ -190,6 +198,7 @@ impl Error {
         match self {
             Self::Reference(_) | Self::Config(_) => ErrorKind::Usage,
             Self::Unreachable { .. } => ErrorKind::Unreachable,
+            Self::Offline { .. } => ErrorKind::Offline,
             Self::Credentials(_) | Self::Unauthorised { .. } => ErrorKind::Unauthorised,
             Self::NotFound { .. } => ErrorKind::NotFound,
             Self::NoPlatform { .. } => ErrorKind::NoPlatform,

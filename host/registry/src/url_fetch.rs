@@ -99,6 +99,11 @@ impl UrlRequest {
         &self.shown
     }
 
+    /// The URL as it is asked for, without credentials and fragment: its one form.
+    pub fn plain(&self) -> &str {
+        self.url.as_str()
+    }
+
     /// The host's name alone, as in `example.com`.
     pub fn host(&self) -> &str {
         self.url.host_str().unwrap_or_default()

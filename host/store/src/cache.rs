@@ -17,9 +17,11 @@ pub(crate) const TARGETS: &str = "target-v1";
 pub const TRANSCRIPTS: &str = "transcript-v1";
 /// The kind of facts that tell what was at a URL.
 pub const DOWNLOADS: &str = "download-v1";
+/// The kind of facts that tell what a name stood for when it was last asked for.
+pub const RESOLVED: &str = "resolved-v1";
 /// How many facts of a kind the collector leaves, the newest.
-pub(crate) const FACTS_KEPT: [(&str, u32); 5] =
-    [(TARGETS, 4096), (TRANSCRIPTS, 64), (DOWNLOADS, 4096), (BUILDS, 1024), (REMOVED, 16384)];
+pub(crate) const FACTS_KEPT: [(&str, u32); 6] =
+    [(TARGETS, 4096), (TRANSCRIPTS, 64), (DOWNLOADS, 4096), (RESOLVED, 4096), (BUILDS, 1024), (REMOVED, 16384)];
 
 /// Turns results into bytes and back.
 pub trait ResultCodec<T>: Send + Sync {

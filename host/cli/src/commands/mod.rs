@@ -6,9 +6,12 @@ mod contexts;
 mod debug;
 mod disk;
 mod emulation;
+mod fetch;
 mod frontend;
 mod image;
 mod lend;
+mod lock;
+mod locking;
 mod outputs;
 mod request;
 
@@ -42,6 +45,8 @@ pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<u8, B
         Command::Emulation { .. } => Ok(()),
         Command::Frontend { command: FrontendCommand::New(_) | FrontendCommand::Build(_) } => Ok(()),
         Command::Build(build) => return build::run(&engine, *build).await,
+        Command::Lock(lock) => lock::run(&engine, *lock).await,
+        Command::Fetch(fetch) => fetch::run(&engine, *fetch).await,
         Command::Images(images) => image::list(&engine, &images),
         Command::Save(save) => image::save(&engine, &save),
         Command::Tag(tag) => image::tag(&engine, &tag),

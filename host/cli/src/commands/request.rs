@@ -6,8 +6,8 @@ use std::sync::Arc;
 use rhost_engine::{BuildError, Engine, FrontendChoice, GraphRequest, Kind, NoCache};
 use rhost_llb::Platform;
 
-use super::contexts;
 use super::frontend::project;
+use super::{contexts, locking};
 use crate::arguments::FrontendArguments;
 use crate::project::Project;
 
@@ -22,6 +22,7 @@ fn wrong(message: impl std::fmt::Display) -> BuildError {
 pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Result<GraphRequest, BuildError> {
     let project = Project::of(context)?;
     let (context, file) = contexts::main(engine, context, flags.file, &project)?;
+    let sources = locking::rules(&project, flags.locked, flags.offline)?;
     let frontend = match flags.frontend {
         None => FrontendChoice::BySyntaxLine,
         Some(text) if is_file(&text) => FrontendChoice::File(project::component(&text)?),
@@ -100,6 +101,7 @@ pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Resul
         add_hosts,
         options,
         lent: Arc::default(),
+        sources,
     })
 }
 

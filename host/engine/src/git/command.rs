@@ -189,6 +189,9 @@ impl Runner<'_> {
     /// One run, redirects not followed where there is a credential.
     pub(super) async fn run_once(&self, arguments: &[&str], run: &Run<'_>) -> Result<Said, OpFailure> {
         let git = &self.shared.git;
+        if run.remote && self.shared.pins.offline() {
+            return Err(GitError::Offline { remote: self.source.remote.url.clone() }.into());
+        }
         let mut command = HostCommand::new(git.program()?, Vec::<String>::new(), self.shared.store.root().to_owned());
         command.arguments = arguments.iter().map(OsString::from).collect();
         command.environment = git.environment();

@@ -47,6 +47,12 @@ pub enum GitError {
         /// What it said.
         said: String,
     },
+    /// Nobody may be asked.
+    #[error("offline: git remote {remote} is not asked")]
+    Offline {
+        /// Without credentials.
+        remote: String,
+    },
     /// A server that does not answer.
     #[error("git remote {remote} does not answer: git {doing} heard nothing for {seconds} s{last}")]
     Silent {
@@ -133,6 +139,7 @@ impl GitError {
         match self {
             Self::Failed { .. } | Self::Silent { .. } | Self::Answer { .. } => Kind::Network,
             Self::Io { .. } => Kind::Store,
+            Self::Offline { .. } => Kind::Sources,
             _ => Kind::Build,
         }
     }

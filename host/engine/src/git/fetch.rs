@@ -107,7 +107,13 @@ impl Runner<'_> {
         let kept = |name: &str| format!("refs/rhost/{}", &Digest::of(name).hex()[..40]);
         let one = wanted.name.as_deref().map(|name| format!("+{name}:{}", kept(name)));
         let by_object = format!("+{object}:{}", kept(object));
-        for refspec in one.iter().chain([&by_object]) {
+        let by_name = one.iter();
+        let order: Vec<&String> = if wanted.pinned {
+            [&by_object].into_iter().chain(by_name).collect()
+        } else {
+            by_name.chain([&by_object]).collect()
+        };
+        for refspec in order {
             let shallow = self.fetch_refs(dir, &["--depth=1"], &[refspec]).await?;
             if let Err(said) = shallow
                 && (said.contains("shallow") || said.contains("depth"))

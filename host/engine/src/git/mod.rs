@@ -30,8 +30,8 @@ pub use auth::lend;
 pub use command::Runner;
 pub use error::GitError;
 pub use fetch::claim;
-pub use resolve::{Resolved, resolve};
-pub use source::GitSource;
+pub use resolve::{Resolved, refresh, resolve};
+pub use source::{GitSource, check_ref, is_object};
 
 use redirect::Redirect;
 use resolve::Refs;

@@ -5,6 +5,7 @@ use super::auth;
 use super::command::{Run, Runner};
 use super::error::GitError;
 use super::source::{GitSource, check_ref, is_object};
+use crate::lock::{GitPin, LockKey, LockKind, Pin, git_name};
 use crate::op_error::OpFailure;
 use crate::shared::Shared;
 
@@ -30,6 +31,8 @@ pub struct Resolved {
     pub name: Option<String>,
     /// The name that was asked for, as BuildKit keeps it in `.git`.
     pub asked: String,
+    /// Nobody was asked what the ref is now: it may have moved.
+    pub pinned: bool,
     /// The key of the content (spec C.1).
     pub key: String,
 }
@@ -72,7 +75,7 @@ pub async fn resolve(shared: &Shared, source: &GitSource, log: VertexDigest) -> 
             return Err(differs(source, &object, wanted, object.clone()));
         }
         let key = key(source, &object, &object);
-        return Ok(Resolved { asked: object.clone(), object, name: None, key });
+        return Ok(Resolved { asked: object.clone(), object, name: None, pinned: true, key });
     }
     if let Some(object) = wanted.filter(|_| source.by_commit) {
         // A bare name is a branch, as in BuildKit.
@@ -83,11 +86,23 @@ pub async fn resolve(shared: &Shared, source: &GitSource, log: VertexDigest) -> 
         };
         let key = key(source, object, name.as_deref().unwrap_or(object));
         let asked = name.unwrap_or_else(|| object.to_owned());
-        return Ok(Resolved { object: object.to_owned(), name: None, asked, key });
+        return Ok(Resolved { object: object.to_owned(), name: None, asked, pinned: true, key });
     }
-    let question = format!("{}#{}", source.remote.url, source.reference);
-    let refs = shared.git.asked(question);
-    let refs = refs.get_or_try_init(|| ask(shared, source, log)).await?;
+    let lock_key = LockKey::new(LockKind::Git, git_name(&source.remote.url, &source.reference));
+    let pin = match shared.pins.get(&lock_key)? {
+        Some(Pin::Git(pin)) => Some(pin),
+        _ => None,
+    };
+    let pinned = pin.is_some();
+    let refs = match pin {
+        Some(pin) => Refs::of(source, pin),
+        None => {
+            let asked = shared.git.asked(lock_key.name.clone());
+            let refs = asked.get_or_try_init(|| ask(shared, source, log)).await?.clone();
+            shared.pins.found(lock_key, Pin::Git(refs.pin()));
+            refs
+        }
+    };
     if let Some(wanted) = wanted {
         let fits = |object: &String| object.starts_with(wanted);
         if !fits(&refs.object) && !refs.commit.as_ref().is_some_and(fits) {
@@ -101,7 +116,40 @@ pub async fn resolve(shared: &Shared, source: &GitSource, log: VertexDigest) -> 
     // Without `.git` it is the commit that counts, so that a tag and its commit are one.
     let counts = refs.commit.as_ref().filter(|_| !source.keep_git_dir).unwrap_or(&refs.object);
     let key = key(source, counts, &refs.name);
-    Ok(Resolved { object: refs.object.clone(), name: Some(refs.name.clone()), asked: refs.asked.clone(), key })
+    Ok(Resolved { object: refs.object, name: Some(refs.name), asked: refs.asked, pinned, key })
+}
+
+/// What the ref of `source` stands for now.
+///
+/// # Errors
+/// The remote cannot be asked, or has no such ref.
+pub async fn refresh(shared: &Shared, source: &GitSource, log: VertexDigest) -> Result<GitPin, OpFailure> {
+    Ok(ask(shared, source, log).await?.pin())
+}
+
+impl Refs {
+    /// As it stands in a lock file.
+    fn pin(&self) -> GitPin {
+        let (commit, tag) = match &self.commit {
+            Some(commit) => (commit.clone(), Some(self.object.clone())),
+            None => (self.object.clone(), None),
+        };
+        GitPin { commit, reference: self.name.clone(), tag }
+    }
+
+    /// From a lock file.
+    fn of(source: &GitSource, pin: GitPin) -> Self {
+        let asked = match (source.reference.as_str(), pin.reference.strip_prefix("refs/heads/")) {
+            ("", Some(branch)) => branch.to_owned(),
+            ("", None) => pin.commit.clone(),
+            (asked, _) => asked.to_owned(),
+        };
+        let (object, commit) = match pin.tag {
+            Some(tag) => (tag, Some(pin.commit)),
+            None => (pin.commit, None),
+        };
+        Self { object, commit, name: pin.reference, asked }
+    }
 }
 
 async fn ask(shared: &Shared, source: &GitSource, log: VertexDigest) -> Result<Refs, OpFailure> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use rhost_llb::{SourceOp, attr};
 
 use super::error::GitError;
-use super::remote::{Remote, percent_decode};
+use super::remote::{Remote, Transport, percent_decode};
 
 /// What a git source operation says.
 #[derive(Debug, Clone)]
@@ -125,6 +125,34 @@ impl GitSource {
             return Err(GitError::Subdir { remote, commit, subdir, at, reason: "is never" });
         }
         Ok(out)
+    }
+
+    /// Reads `URL#REF`, all of a repository, with the ids of secrets and agents that BuildKit's clients name.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn named(name: &str) -> Result<Self, GitError> {
+        let (url, reference) = name.split_once('#').unwrap_or((name, ""));
+        let remote = Remote::parse(url)?;
+        check_ref(reference)?;
+        if reference.contains(':') {
+            return Err(GitError::Ref { reference: reference.to_owned(), reason: "git has no such names" });
+        }
+        let agent = (remote.transport == Transport::Ssh).then(|| "default".to_owned());
+        Ok(Self {
+            remote,
+            reference: if reference == "HEAD" { String::new() } else { reference.to_owned() },
+            subdir: String::new(),
+            checksum: None,
+            keep_git_dir: false,
+            skip_submodules: false,
+            commit_time: false,
+            by_commit: false,
+            token_secret: "GIT_AUTH_TOKEN".into(),
+            header_secret: "GIT_AUTH_HEADER".into(),
+            agent,
+            known_hosts: None,
+        })
     }
 
     /// What of it is wanted, for people.

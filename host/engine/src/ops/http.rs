@@ -15,8 +15,9 @@ use rhost_rootfs::{Filter, Modes, Owner, Root, Tree};
 use rhost_solver::{CacheMap, Op, OpError};
 use zeroize::Zeroizing;
 
-use crate::downloads::{Downloaded, Shelf, Wanted};
+use crate::downloads::{Downloaded, Fixed, Shelf, Wanted};
 use crate::event::Event;
+use crate::lock::{HttpPin, LockKey, LockKind, Pin};
 use crate::op_error::{OpFailure, blocking};
 use crate::shared::Shared;
 use crate::uploads;
@@ -132,6 +133,24 @@ impl HttpStep {
         Ok(request)
     }
 
+    /// Its entry in a lock file; `None` where the build file says itself what it is.
+    fn lock_key(&self) -> Option<LockKey> {
+        let says = self.checksum.is_some() || self.upload.is_some();
+        (!says).then(|| LockKey::new(LockKind::Http, self.request.plain()))
+    }
+
+    /// What is known of it without asking anybody.
+    fn fixed(&self) -> Result<Option<Fixed>, OpFailure> {
+        if let Some(Checksum { algorithm: Algorithm::Sha256(digest), .. }) = &self.checksum {
+            return Ok(Some(Fixed { digest: *digest, said: None }));
+        }
+        let pin = self.lock_key().map(|key| self.shared.pins.get(&key)).transpose()?.flatten();
+        let Some(Pin::Http(pin)) = pin else { return Ok(None) };
+        let name = self.wanted.filename.clone().or(pin.filename);
+        let name = file_name::of_download(&self.wanted.url, name.as_deref(), None);
+        Ok(Some(Fixed { digest: pin.digest, said: Some((name, pin.modified)) }))
+    }
+
     async fn download(&self) -> Result<Downloaded, OpFailure> {
         let shared = &self.shared;
         let shelf = Shelf { store: &shared.store, once: &shared.once, owners: shared.owners };
@@ -149,11 +168,25 @@ impl HttpStep {
                 shared.once.send(Event::Status { vertex, id: name.clone(), current, total, started, at, done });
             }
         };
-        let pinned = match &self.checksum {
-            Some(Checksum { algorithm: Algorithm::Sha256(digest), .. }) => Some(*digest),
-            _ => None,
-        };
-        let found = shared.downloads.get(&shelf, &self.authorised()?, &self.wanted, pinned, tell).await?;
+        let (fixed, key) = (self.fixed()?, self.lock_key());
+        let found = shared.downloads.get(&shelf, &self.authorised()?, &self.wanted, fixed.as_ref(), tell).await?;
+        if let Some(key) = key {
+            match &fixed {
+                None => {
+                    let plain = file_name::of_download(&self.wanted.url, None, None);
+                    let filename = Some(found.offered.clone()).filter(|name| *name != plain);
+                    let (digest, modified) = (found.digest, found.modified);
+                    shared.pins.found(key, Pin::Http(HttpPin { digest, modified, filename }));
+                }
+                Some(fixed) if fixed.digest != found.digest => {
+                    let place =
+                        shared.pins.place(&key).unwrap_or_else(|| "what it was when it was last fetched".into());
+                    let (name, found, wanted) = (key.name, found.digest.to_string(), fixed.digest.to_string());
+                    return Err(OpFailure::NotAsLocked { name: redact(&name), found, place, wanted });
+                }
+                Some(_) => {}
+            }
+        }
         if found.downgraded {
             let message = format!(
                 "{}: a redirect led from https to plain http, where anybody on the way can change the file; pin it with a checksum",
@@ -269,6 +302,9 @@ impl Op<Value> for HttpStep {
         }
         if let Some(checksum) = &self.checksum {
             return Ok(self.key(self.plain_name(), checksum.text.clone(), None));
+        }
+        if let Some(Fixed { digest, said: Some((name, modified)) }) = self.fixed().map_err(OpError::new)? {
+            return Ok(self.key(name, digest.to_string(), modified));
         }
         let found = self.download().await.map_err(OpError::new)?;
         Ok(self.key(found.filename, found.digest.to_string(), found.modified))

@@ -47,15 +47,17 @@ pub(super) fn room() -> Option<Room> {
     let owners = OwnerPolicy::Exact;
     let git = GitOptions { programs: ["/usr/bin", "/bin"].map(Into::into).to_vec(), known_hosts: None };
     let once = Arc::new(Once::new(store.clone(), Events::none()));
+    let pins = Arc::new(crate::lock::Pins::new(crate::lock::SourceRules::default(), store.clone()));
     let shared = Arc::new(Shared {
         layers: Arc::new(Layers::new(store.clone(), owners, Events::none(), once.clone())),
         once,
         emulation: Arc::new(Emulation::new(Vec::new())),
         git: Git::new(git, Proxies::default(), &GitSettings::default()),
-        downloads: Downloads::new(client.clone()),
+        downloads: Downloads::new(client.clone(), false),
         uploads: BTreeMap::new(),
         rules: Arc::default(),
-        images: Images::new(store.clone(), client, BTreeMap::new(), Arc::default()),
+        images: Images::new(store.clone(), client, BTreeMap::new(), Arc::default(), pins.clone()),
+        pins,
         explainer: Arc::new(Explainer::new(store.clone(), Events::none(), Platform::host(), false)),
         store,
         events: Events::none(),
