@@ -122,6 +122,10 @@ impl Exporter {
             };
             fits.map_err(|e| wrong(&e))?;
             let Output::Image(image) = output else { continue };
+            if image.push && request.graph.sources.offline {
+                return Err(wrong(&"--offline: an image cannot be pushed without a network")
+                    .hint("build without pushing; `rhost push` sends the image later"));
+            }
             if image.push && request.tags.is_empty() && image.names.is_empty() {
                 return Err(wrong(&"the image has no name to push it under").hint("add -t registry.example/team/app:1"));
             }

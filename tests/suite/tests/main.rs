@@ -12,6 +12,7 @@ mod frontends;
 mod git;
 mod graph;
 mod images;
+mod lock;
 mod mistakes;
 mod mounts;
 mod nested;

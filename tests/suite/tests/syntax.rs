@@ -23,7 +23,7 @@ fn stage() -> Option<Stage> {
 }
 
 /// The component `lines`; `None`, said aloud, where it is not built.
-fn lines() -> Option<PathBuf> {
+pub fn lines() -> Option<PathBuf> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests/lines.wasm");
     if !path.exists() {
         rhost_kit::skip("target/guests/lines.wasm is not built; run `cargo xtask guests`");
