@@ -35,6 +35,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("rhost-cli", &["rhost-engine", "rhost-testing", "rhost-llb", "rhost-exec", "rhost-frontend", "rhost-toolchain"]),
     ("rhost-sdk", &[]),
     ("rhost-dockerfile", &["rhost-sdk"]),
+    ("rhost-dockerfile-plus", &["rhost-dockerfile", "rhost-sdk"]),
     ("rhost-lines", &["rhost-sdk"]),
 ];
 

@@ -10,7 +10,8 @@ use rhost_toolchain::{Machine, TARGET, Toolchain};
 use crate::{peers, setup};
 
 /// The guests that are crates of the workspace: (package, name of the component).
-const GUESTS: &[(&str, &str)] = &[("rhost-dockerfile", "dockerfile"), ("rhost-lines", "lines")];
+const GUESTS: &[(&str, &str)] =
+    &[("rhost-dockerfile", "dockerfile"), ("rhost-dockerfile-plus", "dockerfile-plus"), ("rhost-lines", "lines")];
 
 /// Builds every guest into `target/guests/*.wasm` and returns the components' paths.
 pub fn guests() -> Result<Vec<PathBuf>> {

@@ -14,15 +14,33 @@ use crate::convert::graph::{
 };
 use crate::convert::{self, Answer, Built, ConvertError};
 use crate::host::{Host, HostError, ImageConfigRequest, ResolveMode, ResolvedImage, Ticket, Warning};
+#[cfg(feature = "component")]
+use crate::layer::Dockerfile;
+use crate::layer::{File as Part, Layer, Reader, Rewritten};
 
+#[cfg(feature = "component")]
 rhost_sdk::frontend!(build);
 
 /// Highlighting, as linguist calls it.
 const LANGUAGE: &str = "Dockerfile";
 
+#[cfg(feature = "component")]
 fn build(invocation: Invocation) -> Result<Outcome, Error> {
-    let host =
-        Guest { invocation, pending: RefCell::default(), warnings: RefCell::default(), file: RefCell::default() };
+    answer(invocation, &Dockerfile)
+}
+
+/// Answers an invocation whose build file is in the language of `layer`.
+///
+/// # Errors
+/// What the user is told.
+pub fn answer(invocation: Invocation, layer: &dyn Layer) -> Result<Outcome, Error> {
+    let host = Guest {
+        invocation,
+        layer,
+        pending: RefCell::default(),
+        warnings: RefCell::default(),
+        file: RefCell::default(),
+    };
     match convert::answer(&host) {
         Ok(None) => {}
         Ok(Some(answer)) => return Ok(described(&answer)),
@@ -49,12 +67,13 @@ fn described(answer: &Answer) -> Outcome {
     outcome
 }
 
-struct Guest {
+struct Guest<'l> {
     invocation: Invocation,
+    layer: &'l dyn Layer,
     pending: RefCell<Vec<Option<images::PendingImage>>>,
     warnings: RefCell<Vec<Warning>>,
     /// The build file, once read: the first file that is no ignore file.
-    file: RefCell<Option<(String, Vec<u8>)>>,
+    file: RefCell<Option<Rewritten>>,
 }
 
 fn host_error(error: Error) -> HostError {
@@ -78,7 +97,7 @@ fn sdk_range(range: &Range) -> rhost_sdk::Range {
     }
 }
 
-impl Host for Guest {
+impl Host for Guest<'_> {
     fn options(&self) -> Vec<(String, String)> {
         self.invocation.raw_options()
     }
@@ -123,11 +142,22 @@ impl Host for Guest {
                 Err(Error::NotFound(_)) => None,
                 Err(error) => return Err(host_error(error)),
             };
-            let mut file = self.file.borrow_mut();
-            if let (None, Some(data), false) = (&*file, &data, path.ends_with(".dockerignore")) {
-                *file = Some((path.trim_start_matches('/').to_owned(), data.clone()));
+            if path.ends_with(".dockerignore") || data.is_none() {
+                files.push(data);
+                continue;
             }
-            files.push(data);
+            let is_read = self.file.borrow().is_some();
+            files.push(match (is_read, data) {
+                // The first is the build file.
+                (false, Some(data)) => {
+                    Some(self.rewrite(path.trim_start_matches('/'), data, &|path| match read(path) {
+                        Ok(data) => Ok(Some(data)),
+                        Err(Error::NotFound(_)) => Ok(None),
+                        Err(error) => Err(rhost_sdk::message(&error).to_owned()),
+                    })?)
+                }
+                (_, data) => data,
+            });
         }
         Ok(files)
     }
@@ -193,10 +223,29 @@ impl Host for Guest {
     }
 }
 
-impl Guest {
+impl Guest<'_> {
+    /// The Dockerfile that the build file is, or stands for.
+    fn rewrite(&self, name: &str, data: Vec<u8>, read: &Reader<'_>) -> Result<Vec<u8>, HostError> {
+        let rewritten = self.layer.rewrite(name, data, &self.invocation.build_args(), read).map_err(|fault| {
+            let map = SourceMap::new(&fault.file.name, LANGUAGE, &fault.file.data, None);
+            let finding = report::Diagnostic::new(report::Severity::Error, &fault.message);
+            let place = |line| Position { line, character: 0 };
+            let range = rhost_sdk::Range { start: place(fault.span.first_line), end: place(fault.span.last_line) };
+            finding.mark(&map, range, "");
+            if let Some(help) = &fault.help {
+                finding.help(help);
+            }
+            finding.emit();
+            HostError::new(fault.to_string())
+        })?;
+        let text = rewritten.text.clone();
+        *self.file.borrow_mut() = Some(rewritten);
+        Ok(text)
+    }
+
     /// The build file to quote.
-    fn map(&self) -> Option<SourceMap> {
-        self.file.borrow().as_ref().map(|(name, data)| SourceMap::new(name, LANGUAGE, data, None))
+    fn map(&self) -> Option<Maps> {
+        self.file.borrow().as_ref().map(|file| Maps::new(file.clone(), None))
     }
 
     fn emit_warnings(&self) {
@@ -211,7 +260,10 @@ impl Guest {
                 finding.url(&warning.url);
             }
             if let Some(map) = &map {
-                warning.ranges.iter().for_each(|range| finding.mark(map, sdk_range(range), ""));
+                for range in &warning.ranges {
+                    let (map, range) = map.place(range);
+                    finding.mark(map, range, "");
+                }
             }
             finding.emit();
         }
@@ -219,9 +271,17 @@ impl Guest {
 
     fn refuse(&self, error: &ConvertError) -> Error {
         if let (Some(map), false) = (self.map(), error.ranges.is_empty()) {
-            let finding = report::Diagnostic::new(report::Severity::Error, &error.kind.to_string());
-            error.ranges.iter().for_each(|range| finding.mark(&map, sdk_range(range), ""));
+            let first = error.ranges.first().map_or(1, |range| range.start_line);
+            let message = map.file.told(&error.kind.to_string(), first);
+            let finding = report::Diagnostic::new(report::Severity::Error, &message);
+            for range in &error.ranges {
+                let (map, range) = map.place(range);
+                finding.mark(map, range, "");
+            }
             finding.emit();
+            if !map.file.origins.is_empty() {
+                return Error::Failed(message);
+            }
         }
         Error::Failed(error.to_string())
     }
@@ -229,7 +289,9 @@ impl Guest {
     fn outcome(&self, built: &Built) -> Result<Outcome, Error> {
         let source = &built.source;
         let origin = Lowering::new(&self.invocation, None).root(&source.graph, source.root)?;
-        let map = SourceMap::new(&source.name, source.language, &source.data, Some(&origin));
+        let known = self.file.borrow().clone();
+        let file = known.unwrap_or_else(|| Rewritten::plain(&source.name, source.data.clone()));
+        let map = Maps::new(file, Some(&origin));
         let outcome = Outcome::new();
         for target in &built.targets {
             let state = match target.root {
@@ -249,16 +311,42 @@ impl Guest {
     }
 }
 
+/// The files that a build file is made of, for the host to quote.
+struct Maps {
+    file: Rewritten,
+    maps: Vec<SourceMap>,
+}
+
+impl Maps {
+    fn new(file: Rewritten, origin: Option<&State>) -> Self {
+        let map =
+            |index: usize, part: &Part| SourceMap::new(&part.name, LANGUAGE, &part.data, origin.filter(|_| index == 0));
+        let maps = file.files.iter().enumerate().map(|(index, part)| map(index, part)).collect();
+        Self { file, maps }
+    }
+
+    /// A range of the Dockerfile, where it was written.
+    fn place(&self, range: &Range) -> (&SourceMap, rhost_sdk::Range) {
+        let mut found = sdk_range(range);
+        if self.file.origins.is_empty() {
+            return (&self.maps[0], found);
+        }
+        let (first, last) = self.file.lines(range.start_line, range.end_line);
+        (found.start.line, found.end.line) = (first.line, last);
+        (&self.maps[first.file], found)
+    }
+}
+
 /// One host resource per node, in the order of the nodes: inputs come first.
 struct Lowering<'a> {
     invocation: &'a Invocation,
-    map: Option<&'a SourceMap>,
+    map: Option<&'a Maps>,
     states: BTreeMap<NodeId, State>,
     scratch: State,
 }
 
 impl<'a> Lowering<'a> {
-    fn new(invocation: &'a Invocation, map: Option<&'a SourceMap>) -> Self {
+    fn new(invocation: &'a Invocation, map: Option<&'a Maps>) -> Self {
         Self { invocation, map, states: BTreeMap::new(), scratch: rhost_sdk::scratch() }
     }
 
@@ -326,8 +414,12 @@ impl<'a> Lowering<'a> {
         }
         if let Some(map) = self.map {
             for ranges in &meta.locations {
-                let ranges: Vec<_> = ranges.iter().map(sdk_range).collect();
-                metadata.location(map, &ranges);
+                let placed: Vec<_> = ranges.iter().map(|range| map.place(range)).collect();
+                // One location for the lines of one file, as BuildKit has it.
+                for group in placed.chunk_by(|(one, _), (other, _)| std::ptr::eq(*one, *other)) {
+                    let ranges: Vec<_> = group.iter().map(|(_, range)| *range).collect();
+                    metadata.location(group[0].0, &ranges);
+                }
             }
         }
         metadata

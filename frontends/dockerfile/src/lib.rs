@@ -9,9 +9,10 @@ pub mod convert;
 pub mod dockerignore;
 pub mod error;
 #[cfg(target_arch = "wasm32")]
-mod guest;
+pub mod guest;
 pub mod host;
 pub mod instruction;
+pub mod layer;
 pub mod parse;
 pub mod shell;
 pub mod span;

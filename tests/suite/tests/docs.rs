@@ -119,6 +119,11 @@ fn contexts() {
 }
 
 #[test]
+fn choosing_frontends() {
+    check("frontends/choosing.md");
+}
+
+#[test]
 fn explaining() {
     check("explain.md");
 }

@@ -66,6 +66,31 @@ fn place(file: &mut Dockerfile, instruction: Instruction) -> Result<(), ParseErr
     Ok(())
 }
 
+/// An instruction, cut but not understood: for languages that are built upon this one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// As written.
+    pub keyword: String,
+    /// The line, continuations joined, keyword included.
+    pub text: String,
+    /// With its heredocs.
+    pub span: Span,
+}
+
+/// Cuts a build file into instructions, whatever their keywords. The second value is the escape character. A file without any is no error.
+///
+/// # Errors
+/// What [`parse`] would refuse before it looks at keywords.
+pub fn lines(source: &[u8]) -> Result<(Vec<Line>, char), ParseError> {
+    let (nodes, file) = match nodes(source) {
+        Ok(found) => found,
+        Err(ParseError { kind: ErrorKind::NoInstructions, .. }) => return Ok((Vec::new(), '\\')),
+        Err(error) => return Err(error),
+    };
+    let line = |node: Node| Line { keyword: node.keyword.value, text: node.original, span: node.span };
+    Ok((nodes.into_iter().map(line).collect(), file.escape))
+}
+
 /// Parses the text of an ONBUILD trigger. It is a file of its own: the escape character is `\` again and spans are
 /// relative to the trigger's text.
 ///
