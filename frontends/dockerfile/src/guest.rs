@@ -415,6 +415,9 @@ impl<'a> Lowering<'a> {
         if let Some(map) = self.map {
             for ranges in &meta.locations {
                 let placed: Vec<_> = ranges.iter().map(|range| map.place(range)).collect();
+                if placed.is_empty() {
+                    metadata.location(&map.maps[0], &[]);
+                }
                 // One location for the lines of one file, as BuildKit has it.
                 for group in placed.chunk_by(|(one, _), (other, _)| std::ptr::eq(*one, *other)) {
                     let ranges: Vec<_> = group.iter().map(|(_, range)| *range).collect();

@@ -76,6 +76,11 @@ fn check(page: &str) {
     registry.push(&busybox().expect("busybox"), "library/busybox:latest").expect("pushed");
     let host = TestHost::new().expect("a host");
     host.mirror_docker_io(registry.address()).expect("config");
+    // Components that pages use.
+    let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests");
+    for name in ["dockerfile-plus.wasm", "lines.wasm"] {
+        let _ = fs::copy(guests.join(name), host.work().join(name));
+    }
     let mut ran = 0;
     for piece in pieces(&text) {
         match piece {
@@ -121,6 +126,11 @@ fn contexts() {
 #[test]
 fn choosing_frontends() {
     check("frontends/choosing.md");
+}
+
+#[test]
+fn dockerfile_plus() {
+    check("frontends/dockerfile-plus.md");
 }
 
 #[test]
