@@ -83,6 +83,12 @@ pub enum Command {
     /// Takes the flags of the build, and builds nothing.
     #[command(after_long_help = manual::FETCH)]
     Fetch(Box<FetchArguments>),
+    /// Write all that a build needs from elsewhere to a directory, for machines without a network.
+    ///
+    /// The directory is an OCI image layout: images and frontends stand in it under their full names, files and git trees beside them.
+    /// `rhost build --vendor DIR --offline` needs nothing else.
+    #[command(after_long_help = manual::VENDOR)]
+    Vendor(Box<VendorArguments>),
     /// List the images in rhost's own store.
     ///
     /// Name, digest of the manifest or index, and when the name was last given.
@@ -422,6 +428,10 @@ pub struct FrontendArguments {
     /// Fail, naming each, when the build needs something that is not in rhost.lock.
     #[arg(long, help_heading = HOW)]
     pub locked: bool,
+    /// Take frontends, images, files and git sources from a directory that `rhost vendor` made, and ask servers for the rest [default: `vendor` in
+    /// rhost.toml].
+    #[arg(long, value_name = "DIR", help_heading = HOW)]
+    pub vendor: Option<PathBuf>,
     /// Make no connection: what the store lacks fails the build, all of it named. RUN steps keep their network without `--network none`.
     #[arg(long, help_heading = HOW)]
     pub offline: bool,
@@ -567,6 +577,24 @@ pub struct FetchArguments {
     /// What COPY and ADD read from, as for `rhost build`.
     #[arg(value_name = "CONTEXT", default_value = ".")]
     pub context: PathBuf,
+    #[command(flatten)]
+    pub frontend: FrontendArguments,
+    #[command(flatten)]
+    pub lent: LentArguments,
+    /// How to show progress (on stderr).
+    #[arg(long, value_enum, default_value = "auto", env = "BUILDKIT_PROGRESS", hide_env_values = true, help_heading = SHOWN)]
+    pub progress: Progress,
+}
+
+/// `rhost vendor`.
+#[derive(Debug, Args)]
+pub struct VendorArguments {
+    /// What COPY and ADD read from, as for `rhost build`.
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub context: PathBuf,
+    /// Directory to write: a new one, or one that was written before [default: `vendor` in rhost.toml].
+    #[arg(short, long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
     #[command(flatten)]
     pub frontend: FrontendArguments,
     #[command(flatten)]

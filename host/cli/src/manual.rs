@@ -41,6 +41,13 @@ Examples:
   rhost fetch . && rhost build --offline .
   rhost fetch --platform linux/amd64,linux/arm64 --locked .";
 
+/// Of `rhost vendor`.
+pub const VENDOR: &str = "\
+Examples:
+  rhost vendor -o vendor .                          and on the other machine: rhost build --vendor vendor --offline .
+  rhost vendor --locked --platform linux/amd64,linux/arm64 -o vendor .
+  skopeo inspect oci:vendor:docker.io/library/debian:12";
+
 /// Of `rhost save`.
 pub const SAVE: &str = "\
 Examples:

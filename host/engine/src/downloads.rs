@@ -19,6 +19,7 @@ use rhost_rootfs::{Owner, OwnerPolicy};
 use rhost_store::{ActiveSnapshot, SnapshotId, Store};
 use serde::{Deserialize, Serialize};
 
+use crate::lock::Vendor;
 use crate::op_error::{OpFailure, blocking};
 use crate::{file_name, http_date};
 
@@ -106,6 +107,8 @@ pub struct Shelf<'a> {
     pub once: &'a crate::once::Once,
     /// What a refused chown means.
     pub owners: OwnerPolicy,
+    /// A directory that goes before servers.
+    pub vendor: Option<&'a Vendor>,
 }
 
 impl Downloads {
@@ -149,7 +152,18 @@ impl Downloads {
         });
         let validators = validators.unwrap_or_default();
         let mut sink = FileSink { store: shelf.store.clone(), open: None };
-        let fetched = self.client.fetch_url(request, &validators, &mut sink, tell).await?;
+        let vendored = shelf
+            .vendor
+            .and_then(|vendor| Some((vendor, vendor.file(request.plain(), fixed.map(|fixed| fixed.digest))?)));
+        let fetched = match vendored {
+            Some((vendor, blob)) => {
+                vendor.read(&blob, &mut sink).await?;
+                let modified = blob.modified.and_then(|seconds| Timestamp::from_second(seconds).ok());
+                let last_modified = modified.map(http_date::format);
+                UrlAnswer::Whole(UrlHead { last_modified, ..UrlHead::default() })
+            }
+            None => self.client.fetch_url(request, &validators, &mut sink, tell).await?,
+        };
         let found = match (fetched, known) {
             (UrlAnswer::Unchanged(_), Some((_, found))) => found,
             (UrlAnswer::Unchanged(_), None) => {

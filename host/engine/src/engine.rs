@@ -329,6 +329,7 @@ impl Engine {
             invocation.options.insert("source".into(), source.clone());
             invocation.options.insert("cmdline".into(), line.clone());
         }
+        let _ = session.frontend.set(chosen.source.clone());
         let asked =
             Consultation { engine: self, session: &session, chosen: &chosen, file: &file, text: &text, invocation };
         let outcome = asked.outcome().await?;

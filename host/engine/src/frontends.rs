@@ -202,7 +202,7 @@ impl Engine {
     /// # Errors
     /// A file that cannot be read, a registry that does not answer, what is no WASM artifact.
     pub async fn frontend_bytes(&self, source: &FrontendSource) -> Result<FrontendBytes, BuildError> {
-        let pins = Pins::new(SourceRules::default(), self.store.clone());
+        let pins = Pins::new(SourceRules::default(), None, self.store.clone());
         self.pinned_frontend_bytes(source, &pins, &self.client).await
     }
 
@@ -247,7 +247,8 @@ impl Engine {
                     Some(Pin::Manifest(digest)) => reference.with_digest(*digest),
                     _ => reference.clone(),
                 };
-                let artifact = pull_wasm(&registries(&self.store, client), &asked, LARGEST_GUEST).await;
+                let artifact =
+                    pull_wasm(&registries(&self.store, client, pins.vendor().cloned()), &asked, LARGEST_GUEST).await;
                 let artifact = artifact.map_err(|error| match error {
                     rhost_registry::Error::Offline { .. } => {
                         pins.misses(NotHere::Absent(format!("frontend {reference}"), "its component".into()));

@@ -14,7 +14,7 @@ use rhost_registry::{
 };
 use rhost_store::{MAX_READ, Store};
 
-use crate::lock::{LockKey, LockKind, NotHere, Pin, Pins};
+use crate::lock::{LockKey, LockKind, NotHere, Pin, Pins, Upstream, Vendor};
 use crate::op_error::OpFailure;
 use crate::rules::{Rules, SignatureError, Signatures, VerifyingKey, look};
 
@@ -164,7 +164,17 @@ impl Images {
     }
 
     fn registries(&self) -> impl ImageSource + use<> {
-        registries(&self.store, &self.client)
+        registries(&self.store, &self.client, self.pins.vendor().cloned())
+    }
+
+    /// All images of registries that were resolved, by the names that were asked for.
+    pub fn resolved(&self) -> Vec<(String, Found)> {
+        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = answers.iter().filter(|((name, ..), _)| !name.starts_with("oci-layout://"));
+        let mut found: Vec<_> =
+            found.filter_map(|((name, ..), answer)| Some((name.clone(), answer.get()?.clone()))).collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        found
     }
 
     async fn once(
@@ -177,9 +187,9 @@ impl Images {
     }
 }
 
-/// What `client` reaches, with what came by digest kept in `store`.
-pub fn registries(store: &Store, client: &Client) -> impl ImageSource + use<> {
-    Kept { inner: client.clone(), store: store.clone() }
+/// What `client` reaches and what `vendor` has, with what came by digest kept in `store`.
+pub fn registries(store: &Store, client: &Client, vendor: Option<Arc<Vendor>>) -> impl ImageSource + use<> {
+    Kept { inner: Upstream { client: client.clone(), vendor }, store: store.clone() }
 }
 
 /// Reads `blob` from `store` into `sink`; `false` when it is not there.
@@ -193,7 +203,7 @@ async fn feed(store: &Store, blob: &Descriptor, sink: &mut dyn BlobSink) -> Resu
 
 /// A registry whose manifests and small blobs are kept by digest.
 struct Kept {
-    inner: Client,
+    inner: Upstream,
     store: Store,
 }
 

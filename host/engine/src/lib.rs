@@ -64,7 +64,7 @@ pub use git::{GitOptions, GitSettings};
 pub use lent::{LARGEST_SECRET, Lent, SecretSource};
 pub use lock::{
     Entries, Fetched, GitPin, HttpPin, LockChange, LockError, LockFile, LockKey, LockKind, Locked, Locking, Pin,
-    SourceRules, print as print_lock,
+    SourceRules, Vendored, print as print_lock,
 };
 pub use pull::PullPlatforms;
 pub use remote::{HEAD, RemoteUrl, looks_like_archive};

@@ -23,7 +23,7 @@ use crate::frontends::{ChosenFrontend, choose};
 use crate::git::Git;
 use crate::images::Images;
 use crate::layers::Layers;
-use crate::lock::Pins;
+use crate::lock::{Pins, Vendor};
 use crate::once::Once;
 use crate::ops::Nests;
 use crate::remote::{Checkout, Place};
@@ -125,7 +125,11 @@ impl Engine {
         let explainer = Arc::new(Explainer::new(store.clone(), events.clone(), Platform::host(), request.explain));
         let rules = Arc::new(self.rules(request));
         let client = self.client_for(request.sources.offline)?;
-        let pins = Arc::new(Pins::new(request.sources.clone(), store.clone()));
+        let vendor = match &request.sources.vendor {
+            Some(path) => Some(Arc::new(Vendor::open(path).await?)),
+            None => None,
+        };
+        let pins = Arc::new(Pins::new(request.sources.clone(), vendor, store.clone()));
         let shared = Arc::new(Shared {
             store: store.clone(),
             layers: layers.clone(),
@@ -151,6 +155,7 @@ impl Engine {
         let session = Arc::new_cyclic(|me| Session {
             solver: Solver::with(cache(store, layers), ports, jobs, teller(&shared)),
             shared: shared.clone(),
+            frontend: OnceLock::new(),
             pull: request.pull,
             findings: Mutex::default(),
             failures: Mutex::default(),

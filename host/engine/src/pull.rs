@@ -41,7 +41,7 @@ impl Engine {
         let image: Reference = reference.parse().map_err(|error| BuildError::new(Kind::Request, error))?;
         let image = image.tagged();
         let failed = |error: Error| blame::registry(&error, error.to_string(), Kind::Network);
-        let source = crate::images::registries(&self.store, &self.client);
+        let source = crate::images::registries(&self.store, &self.client, None);
         let title = format!("pulling {image}");
         let pulled = events.step(&title, |vertex| async move {
             let (root, blobs) = match platforms {

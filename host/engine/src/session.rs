@@ -1,6 +1,6 @@
 //! `Session`: what one build lends to its frontend, behind the frontend's port. Everything a guest names is checked here.
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
 use rhost_frontend::{
@@ -17,6 +17,7 @@ use crate::blame;
 use crate::directory::{host_error, on_thread, read_dir, read_file, stat};
 use crate::error::{BuildError, Kind, Place};
 use crate::event::{Event, Finding};
+use crate::frontends::FrontendSource;
 use crate::images::Freshness;
 use crate::op_error::{OpFailure, blocking};
 use crate::ops::{self, Nest, Nests};
@@ -29,6 +30,8 @@ pub struct Session {
     pub shared: Arc<Shared>,
     /// Runs graphs.
     pub solver: Solver<Value>,
+    /// Who reads the build file.
+    pub frontend: OnceLock<FrontendSource>,
     /// `--pull`.
     pub pull: bool,
     /// The worst that the guest has reported, for the error at the end.

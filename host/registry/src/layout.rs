@@ -63,6 +63,11 @@ impl OciLayout {
         self.path.join("blobs/sha256").join(digest.0.hex())
     }
 
+    /// Whether there is a blob of that name; its bytes are looked at when it is read.
+    pub fn has(&self, digest: &BlobDigest) -> bool {
+        std::fs::symlink_metadata(self.blob_path(digest)).is_ok_and(|found| found.is_file())
+    }
+
     fn missing(&self, what: String) -> Error {
         Error::NotFound { registry: self.path.display().to_string(), what }
     }

@@ -21,6 +21,7 @@ pub const TARGETS: &[Target] = &[
     ("challenge", challenge),
     ("layer", layer),
     ("config", config),
+    ("lock", lock),
 ];
 
 /// The LLB decoder and validator, and all that reads what they let through. What was decoded is encoded to the same bytes' meaning.
@@ -121,4 +122,17 @@ pub fn config(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     let _ = rhost_engine::Settings::parse(&text);
     let _ = RegistryConfig::from_toml(&text);
+}
+
+/// Lock files; one that was read is written and read again to itself.
+///
+/// # Panics
+/// When it is not.
+pub fn lock(data: &[u8]) {
+    let path = std::path::Path::new("rhost.lock");
+    if let Ok(found) = rhost_engine::LockFile::parse(path, &String::from_utf8_lossy(data)) {
+        let text = rhost_engine::print_lock(&found.entries);
+        let again = rhost_engine::LockFile::parse(path, &text).expect("a lock file that was written is read");
+        assert_eq!(again.entries, found.entries);
+    }
 }

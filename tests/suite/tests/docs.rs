@@ -144,6 +144,11 @@ fn frontends_testing() {
 }
 
 #[test]
+fn locking() {
+    check("locking.md");
+}
+
+#[test]
 fn the_reader_of_pages_knows_a_wrong_one() {
     let page = "text\n```sh x/y.sh\nline\n```\n```console\n$ one\nout…\n…\nlast\n$ two\n```\n```toml\nignored\n```\n";
     let command = |line, command: &str, output: &[&str]| Piece::Command {

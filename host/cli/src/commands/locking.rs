@@ -1,5 +1,5 @@
 //! The lock file of a context: where it lies, and what flags make of it.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rhost_engine::{BuildError, Kind, LockError, LockFile, Locking, SourceRules};
@@ -21,11 +21,11 @@ pub fn path(project: &Project) -> Option<PathBuf> {
     Some(project.root.as_ref()?.join(LOCK))
 }
 
-/// What `--locked` and `--offline` mean in `project`.
+/// What `--locked`, `--offline` and `--vendor` mean in `project`.
 ///
 /// # Errors
 /// The lock file is wrong, or is wanted and not there.
-pub fn rules(project: &Project, locked: bool, offline: bool) -> Result<SourceRules, BuildError> {
+pub fn rules(project: &Project, locked: bool, offline: bool, vendor: Option<&Path>) -> Result<SourceRules, BuildError> {
     let path = path(project);
     let lock = path.as_deref().map(LockFile::read).transpose().map_err(wrong)?.flatten().map(Arc::new);
     if locked && lock.is_none() {
@@ -38,5 +38,6 @@ pub fn rules(project: &Project, locked: bool, offline: bool) -> Result<SourceRul
             ),
         });
     }
-    Ok(SourceRules { lock, locking: if locked { Locking::Strict } else { Locking::Used }, offline })
+    let vendor = vendor.or_else(|| project.file.as_ref()?.vendor()).map(Path::to_owned);
+    Ok(SourceRules { lock, locking: if locked { Locking::Strict } else { Locking::Used }, offline, vendor })
 }

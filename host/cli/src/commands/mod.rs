@@ -14,6 +14,7 @@ mod lock;
 mod locking;
 mod outputs;
 mod request;
+mod vendor;
 
 use rhost_engine::{BuildError, Engine};
 use rhost_exec::UserNamespace;
@@ -47,6 +48,7 @@ pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<u8, B
         Command::Build(build) => return build::run(&engine, *build).await,
         Command::Lock(lock) => lock::run(&engine, *lock).await,
         Command::Fetch(fetch) => fetch::run(&engine, *fetch).await,
+        Command::Vendor(vendor) => vendor::run(&engine, *vendor).await,
         Command::Images(images) => image::list(&engine, &images),
         Command::Save(save) => image::save(&engine, &save),
         Command::Tag(tag) => image::tag(&engine, &tag),

@@ -22,7 +22,7 @@ fn wrong(message: impl std::fmt::Display) -> BuildError {
 pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Result<GraphRequest, BuildError> {
     let project = Project::of(context)?;
     let (context, file) = contexts::main(engine, context, flags.file, &project)?;
-    let sources = locking::rules(&project, flags.locked, flags.offline)?;
+    let sources = locking::rules(&project, flags.locked, flags.offline, flags.vendor.as_deref())?;
     let frontend = match flags.frontend {
         None => FrontendChoice::BySyntaxLine,
         Some(text) if is_file(&text) => FrontendChoice::File(project::component(&text)?),

@@ -177,7 +177,7 @@ impl Engine {
                         .name
                         .parse()
                         .map_err(|error: rhost_registry::ReferenceError| BuildError::new(Kind::Request, error))?;
-                    let head = crate::images::registries(&shared.store, &self.client).head(&image).await;
+                    let head = crate::images::registries(&shared.store, &self.client, None).head(&image).await;
                     let wrong_name = if key.kind == LockKind::Image { Kind::BuildFile } else { Kind::Frontend };
                     let head = head.map_err(|error| blame::registry(&error, error.to_string(), wrong_name))?;
                     Ok(Pin::Manifest(head.digest))

@@ -11,8 +11,12 @@ mod near;
 mod pins;
 #[cfg(test)]
 mod tests;
+mod vendor;
+mod vendor_write;
 
 pub use fetch::Fetched;
 pub use file::{Entries, FILE_NAME, GitPin, HttpPin, LockError, LockFile, LockKey, LockKind, Pin, git_name, print};
 pub use make::{LockChange, Locked};
 pub use pins::{Locking, NotHere, Pins, SourceRules};
+pub use vendor::{Upstream, Vendor, tree_name};
+pub use vendor_write::Vendored;

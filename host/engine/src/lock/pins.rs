@@ -4,7 +4,7 @@
 //! of the store. What is found out is remembered there, too; a fact may be lost, and is worth nothing to a build that may ask.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rhost_llb::{Digest, SourceOp, SourceScheme, attr};
@@ -12,6 +12,7 @@ use rhost_registry::{Reference, UrlRequest};
 use rhost_store::Store;
 
 use super::file::{Entries, LockFile, LockKey, LockKind, Pin, git_name, print};
+use super::vendor::Vendor;
 use crate::error::{BuildError, Kind};
 use crate::event::{Event, Events};
 use crate::git::{GitSource, is_object};
@@ -39,6 +40,8 @@ pub struct SourceRules {
     pub locking: Locking,
     /// No connection is made but by steps.
     pub offline: bool,
+    /// A directory that goes before the network.
+    pub vendor: Option<PathBuf>,
 }
 
 /// Something that a build needs and may not ask for, or does not have.
@@ -80,6 +83,7 @@ struct State {
 /// One build's.
 pub struct Pins {
     rules: SourceRules,
+    vendor: Option<Arc<Vendor>>,
     store: Store,
     state: Mutex<State>,
 }
@@ -114,8 +118,13 @@ fn fact(key: &LockKey) -> Digest {
 
 impl Pins {
     /// For one build by these rules; `store` remembers.
-    pub fn new(rules: SourceRules, store: Store) -> Self {
-        Self { rules, store, state: Mutex::default() }
+    pub fn new(rules: SourceRules, vendor: Option<Arc<Vendor>>, store: Store) -> Self {
+        Self { rules, vendor, store, state: Mutex::default() }
+    }
+
+    /// The vendor directory.
+    pub fn vendor(&self) -> Option<&Arc<Vendor>> {
+        self.vendor.as_ref()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -161,11 +170,21 @@ impl Pins {
         if self.rules.locking == Locking::Strict {
             return Err(NotHere::NotLocked(key.clone()));
         }
+        let vendored = self.vendor.as_ref().filter(|_| !self.writes()).and_then(|vendor| vendor.entries.get(key));
+        if let Some(pin) = vendored {
+            return Ok(Some(pin.clone()));
+        }
         // An image of rhost's own is here, and goes before what a registry once said.
         if !self.rules.offline || (key.kind == LockKind::Image && self.knows_own(&key.name)) {
             return Ok(None);
         }
         self.remembered(key).map(Some).ok_or_else(|| NotHere::Unknown(key.clone()))
+    }
+
+    /// What `key` stands for in this build, once it was asked for.
+    pub fn known(&self, key: &LockKey) -> Option<Pin> {
+        let locked = self.lock().and_then(|lock| lock.entries.get(key)).cloned();
+        locked.or_else(|| self.state().found.get(key).cloned())
     }
 
     /// Whether rhost has an image by that name itself.

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use rhost_llb::{Digest, OpKind, Vertex, cache_key};
+use rhost_rootfs::{Apply, Lowers, Root, apply_layer};
 use rhost_solver::{CacheMap, Op, OpError};
 use rhost_store::{GitRepository, SnapshotId};
 use tokio::sync::OnceCell;
 
 use crate::git::{GitError, GitSource, Resolved, Runner, claim, lend, resolve};
+use crate::lock::{Vendor, tree_name};
 use crate::op_error::{OpFailure, blocking};
 use crate::shared::Shared;
 use crate::value::Value;
@@ -40,6 +42,11 @@ impl GitStep {
     async fn take(&self) -> Result<SnapshotId, OpFailure> {
         let wanted = self.resolve().await?.clone();
         let (shared, vertex) = (&*self.shared, self.vertex.digest);
+        let name = tree_name(&self.source.remote.url, &wanted.key);
+        if let Some(vendor) = shared.pins.vendor().filter(|vendor| vendor.tree(&name).is_some()).cloned() {
+            let (shared, shown) = (self.shared.clone(), self.source.shown());
+            return blocking(move || unpack(&shared, &vendor, &name, &shown)).await;
+        }
         let lent = lend(shared, &self.source, shared.git.patience().as_secs()).await?;
         let repository = claim(shared, vertex, &self.source.remote.url, &wanted.object).await?;
         let log = Some(vertex);
@@ -75,6 +82,28 @@ impl GitStep {
         repository.replace()?;
         Ok(snapshot)
     }
+}
+
+/// Makes a layer of the tree `name` in `vendor`.
+fn unpack(shared: &Shared, vendor: &Vendor, name: &str, shown: &str) -> Result<SnapshotId, OpFailure> {
+    let Some(blob) = vendor.tree(name) else { return Err(OpFailure::NoLocal(name.to_owned())) };
+    let local = |error: std::io::Error| {
+        let (digest, source) = (blob.digest, Arc::new(error));
+        OpFailure::Registry(rhost_registry::Error::Local { action: "read", digest, source })
+    };
+    let file = vendor.open_blob(blob).map_err(local)?;
+    let active = shared.store.prepare(None)?;
+    std::fs::create_dir_all(active.upper()).map_err(|error| GitError::io("make", active.upper(), error))?;
+    let options = Apply { xattrs: shared.store.options().overlay, owners: shared.owners, lowers: Lowers::Here(&[]) };
+    let applied = apply_layer(&Root::open(active.upper())?, std::io::BufReader::new(file), options)?;
+    if applied.diff_id.0 != blob.digest.0 {
+        return Err(OpFailure::Registry(rhost_registry::Error::DigestMismatch {
+            what: format!("the vendored tree of {shown}"),
+            wanted: blob.digest,
+            found: rhost_llb::BlobDigest(applied.diff_id.0),
+        }));
+    }
+    Ok(active.commit_as(&format!("git snapshot for {shown}"))?)
 }
 
 /// Fetches into the bare repository at `dir` and checks out.

@@ -153,7 +153,12 @@ impl HttpStep {
 
     async fn download(&self) -> Result<Downloaded, OpFailure> {
         let shared = &self.shared;
-        let shelf = Shelf { store: &shared.store, once: &shared.once, owners: shared.owners };
+        let shelf = Shelf {
+            store: &shared.store,
+            once: &shared.once,
+            owners: shared.owners,
+            vendor: shared.pins.vendor().map(Arc::as_ref),
+        };
         let (started, vertex) = (Timestamp::now(), self.vertex);
         let name: Arc<str> = file_name::of_download(&self.wanted.url, self.wanted.filename.as_deref(), None).into();
         let told = std::sync::Mutex::new(0u64);

@@ -47,7 +47,7 @@ pub(super) fn room() -> Option<Room> {
     let owners = OwnerPolicy::Exact;
     let git = GitOptions { programs: ["/usr/bin", "/bin"].map(Into::into).to_vec(), known_hosts: None };
     let once = Arc::new(Once::new(store.clone(), Events::none()));
-    let pins = Arc::new(crate::lock::Pins::new(crate::lock::SourceRules::default(), store.clone()));
+    let pins = Arc::new(crate::lock::Pins::new(crate::lock::SourceRules::default(), None, store.clone()));
     let shared = Arc::new(Shared {
         layers: Arc::new(Layers::new(store.clone(), owners, Events::none(), once.clone())),
         once,

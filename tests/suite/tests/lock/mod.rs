@@ -1,6 +1,7 @@
 //! `rhost.lock`, `--locked`, `--offline`, `rhost fetch` and `rhost vendor`, each with real servers that tell what they were asked.
 mod locked;
 mod offline;
+mod vendor;
 
 use std::path::PathBuf;
 

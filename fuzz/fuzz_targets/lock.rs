@@ -1,0 +1,3 @@
+//! See `rhost_fuzzing::lock`.
+#![no_main]
+libfuzzer_sys::fuzz_target!(|data: &[u8]| rhost_fuzzing::lock(data));

@@ -1,0 +1,34 @@
+//! `rhost vendor`.
+use rhost_engine::{BuildError, Engine, Kind};
+
+use super::{lend, request};
+use crate::arguments::VendorArguments;
+use crate::progress;
+use crate::project::Project;
+
+/// Writes what a build needs from elsewhere to a directory.
+///
+/// # Errors
+/// Something cannot be had; the directory is something else, or cannot be written.
+pub async fn run(engine: &Engine, arguments: VendorArguments) -> Result<(), BuildError> {
+    let wrong = |message: &str| BuildError::new(Kind::Request, message);
+    let VendorArguments { context, output, frontend: flags, lent, progress } = arguments;
+    let named = flags.vendor.is_some();
+    let project = Project::of(&context)?;
+    let output = output.or_else(|| project.file.as_ref()?.vendor().map(Into::into));
+    let output = output.ok_or_else(|| wrong("wanted a directory: `-o DIR`, or `vendor = \"DIR\"` in rhost.toml"))?;
+    let lent = lend::lent(&lent.secret, &lent.ssh, &[], &flags.network)?;
+    let mut graph = request::graph(engine, &context, flags)?;
+    graph.lent = lent.into();
+    if !named {
+        // What rhost.toml names is what is being made.
+        graph.sources.vendor = None;
+    }
+    let (events, finish) = progress::start(progress);
+    let made = engine.vendor(&graph, &output, &events).await;
+    drop(finish);
+    let made = made?;
+    let (images, files, trees) = (made.images, made.files, made.trees);
+    eprintln!("wrote {}: {images} images and frontends, {files} files, {trees} git trees", output.display());
+    Ok(())
+}
