@@ -1,7 +1,7 @@
 //! `rhost fetch`.
 use rhost_engine::{BuildError, Engine, Kind};
 
-use super::{lend, request};
+use super::{lend, locking, request};
 use crate::arguments::FetchArguments;
 use crate::progress;
 
@@ -20,6 +20,7 @@ pub async fn run(engine: &Engine, arguments: FetchArguments) -> Result<(), Build
     let (events, finish) = progress::start(progress);
     let fetched = engine.fetch(&graph, &events).await;
     drop(finish);
-    eprintln!("{} sources are in the store; `rhost build --offline` finds them there", fetched?.sources);
+    let count = locking::counted(fetched?.sources, "source is", "sources are");
+    eprintln!("{count} in the store; `rhost build --offline` asks nobody");
     Ok(())
 }

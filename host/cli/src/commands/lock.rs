@@ -62,18 +62,19 @@ pub async fn run(engine: &Engine, arguments: LockArguments) -> Result<(), BuildE
 }
 
 fn write(path: &Path, made: &Locked, strict: bool) -> Result<(), BuildError> {
-    let text = print_lock(&made.entries);
+    let entries = |count: usize| locking::counted(count, "entry", "entries");
+    let (text, count) = (print_lock(&made.entries), entries(made.entries.len()));
     let before = std::fs::read_to_string(path).ok();
     if before.as_deref() == Some(&text) || strict {
-        eprintln!("{} is as it was: {} entries", path.display(), made.entries.len());
+        eprintln!("{} is as it was: {count}", path.display());
     } else {
         // What is written is read: a file that no build takes must not be left behind.
         LockFile::parse(path, &text).map_err(locking::wrong)?;
         rhost_engine::write_file(path, text.as_bytes()).map_err(|error| BuildError::new(Kind::Store, error))?;
-        eprintln!("wrote {}: {} entries", path.display(), made.entries.len());
+        eprintln!("wrote {}: {count}", path.display());
     }
     if !made.unused.is_empty() {
-        eprintln!("not used by this build, and kept: {} entries; --prune drops them", made.unused.len());
+        eprintln!("not used by this build, and kept: {}; --prune drops what is not used", entries(made.unused.len()));
     }
     Ok(())
 }

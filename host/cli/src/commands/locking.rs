@@ -16,6 +16,11 @@ pub fn wrong(error: LockError) -> BuildError {
     }
 }
 
+/// So many of a thing.
+pub fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
 /// The path of the lock file of `project`; `None` for a context that is elsewhere.
 pub fn path(project: &Project) -> Option<PathBuf> {
     Some(project.root.as_ref()?.join(LOCK))

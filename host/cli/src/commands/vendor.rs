@@ -1,7 +1,7 @@
 //! `rhost vendor`.
 use rhost_engine::{BuildError, Engine, Kind};
 
-use super::{lend, request};
+use super::{lend, locking, request};
 use crate::arguments::VendorArguments;
 use crate::progress;
 use crate::project::Project;
@@ -28,7 +28,9 @@ pub async fn run(engine: &Engine, arguments: VendorArguments) -> Result<(), Buil
     let made = engine.vendor(&graph, &output, &events).await;
     drop(finish);
     let made = made?;
-    let (images, files, trees) = (made.images, made.files, made.trees);
-    eprintln!("wrote {}: {images} images and frontends, {files} files, {trees} git trees", output.display());
+    let images = locking::counted(made.images, "image or frontend", "images and frontends");
+    let files = locking::counted(made.files, "file", "files");
+    let trees = locking::counted(made.trees, "git tree", "git trees");
+    eprintln!("wrote {}: {images}, {files}, {trees}", output.display());
     Ok(())
 }

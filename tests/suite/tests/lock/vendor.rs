@@ -40,7 +40,7 @@ fn a_machine_that_has_nothing_needs_nothing_else() {
         }
         let strict: &[&str] = if locked { &["--locked"] } else { &[] };
         let said = stage.run("vendor", &[&["-o", &dir], strict].concat());
-        assert!(said.stderr.contains("1 images and frontends, 2 files, 2 git trees"), "{}", said.stderr);
+        assert!(said.stderr.contains("1 image or frontend, 2 files, 2 git trees"), "{}", said.stderr);
         said.success();
         std::fs::remove_dir_all(stage.host.root()).expect("removed");
         stage.asked();
