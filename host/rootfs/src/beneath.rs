@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode, Stat as RawStat};
 use rustix::io::Errno;
 
-use crate::copy_entry::{Finish, finish, set_times};
+use crate::copy_entry::{Finish, finish, set_times, xattrs_of_open};
 use crate::path::{anchor, os};
 use crate::root::open_subdir;
-use crate::{OwnerPolicy, Result, Root, xattr};
+use crate::{OwnerPolicy, Result, Root};
 
 /// Makes the way to `path` in the directory `upper` of a layer, as overlayfs would: directories on it that the layers `lowers` (topmost first; directories
 /// of the caller's, with no symlinks on their paths) have are there in `upper` afterwards, with the same owner, mode, times and attributes. True when nothing is at `path`, nor
@@ -98,8 +98,7 @@ fn make_way(upper: &Root, way: &[(&[u8], OwnedFd)], owners: OwnerPolicy) -> Resu
         let stat = crate::root::stat_fd(like, &shown)?;
         rustix::fs::mkdirat(&at, os(name), Mode::from_raw_mode(0o700))
             .map_err(|e| crate::Error::io("create directory", &shown, e))?;
-        let mut xattrs = xattr::list_open(like).map_err(|e| crate::Error::io("list attributes of", &shown, e))?;
-        xattrs.retain(|(key, _)| !xattr::is_overlay(key));
+        let xattrs = xattrs_of_open(like, &shown)?;
         let like = Finish {
             owner: Some(stat.owner),
             owners,

@@ -207,7 +207,7 @@ pub(crate) fn open_path(dir: BorrowedFd<'_>, name: &[u8], shown: &Path) -> Resul
 }
 
 /// The attributes of an open file, without those of overlayfs.
-pub(crate) fn xattrs_of_open(file: &File, shown: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
+pub(crate) fn xattrs_of_open(file: impl AsFd, shown: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut found = xattr::list_open(file).map_err(|e| Error::io("list attributes of", shown, e))?;
     found.retain(|(key, _)| !xattr::is_overlay(key));
     Ok(found)

@@ -11,14 +11,12 @@ use std::sync::{Mutex, PoisonError};
 use rhost_llb::Digest;
 use rhost_rootfs::{DigestCache, FileIdentity, Modes};
 
-use crate::Store;
+use crate::{Store, sealed};
 
 /// Begins the file; another layout takes another word.
 const MAGIC: &[u8; 8] = b"rhostcd1";
 /// Bytes of a record: five numbers and a digest.
 const RECORD: usize = 5 * 8 + 32;
-/// Bytes of the checksum that follows the magic.
-const CHECKSUM: usize = 32;
 /// Records of files that were not asked about this time, beyond twice as many as were: those of contexts with other filters stay, those of
 /// files that are gone do not pile up.
 const SPARE: usize = 10_000;
@@ -143,8 +141,7 @@ impl DigestCache for ContextDigests {
 /// Nothing where anything is wrong with it.
 fn read(place: &Path) -> Vec<Record> {
     let Ok(bytes) = fs::read(place) else { return Vec::new() };
-    let body = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(CHECKSUM));
-    let Some((_, records)) = body.filter(|(sum, records)| blake3::hash(records).as_bytes() == *sum) else {
+    let Some(records) = sealed::unseal(MAGIC, &bytes) else {
         tracing::warn!(place = %place.display(), "remembered digests are damaged; taken as none");
         return Vec::new();
     };
@@ -171,17 +168,7 @@ fn write(place: &Path, records: &[Record]) -> std::io::Result<()> {
         }
         body.extend(digest.as_raw());
     }
-    if let Some(directory) = place.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let partial = place.with_file_name(crate::lock::unique_name());
-    let bytes = [&MAGIC[..], blake3::hash(&body).as_bytes(), &body].concat();
-    let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, place));
-    if written.is_err() {
-        // What cannot be removed is a few bytes.
-        let _ = fs::remove_file(&partial);
-    }
-    written
+    sealed::write(place, MAGIC, &body)
 }
 
 #[cfg(test)]

@@ -10,14 +10,12 @@ use rusqlite::{OptionalExtension, params};
 
 use crate::db::Db;
 use crate::usage::disk_size;
-use crate::{Result, SnapshotId, Store};
+use crate::{Result, SnapshotId, Store, sealed};
 
 /// Where the files are.
 pub(crate) const COPIES_DIR: &str = "copies-v1";
 /// Begins each; another layout takes another word.
 const MAGIC: &[u8; 8] = b"rhostcp1";
-/// Bytes of the checksum that follows the magic.
-const CHECKSUM: usize = 32;
 const KEY: usize = std::mem::size_of::<CopyKey>();
 /// Fewer files are copied in the time that it takes to remember them.
 const WORTH: usize = 64;
@@ -54,15 +52,8 @@ impl Store {
             return;
         }
         let place = self.copies_path(step);
-        let partial = place.with_file_name(crate::lock::unique_name());
-        let directory = self.inner.root.join(COPIES_DIR);
-        let written = std::fs::create_dir_all(directory)
-            .and_then(|()| std::fs::write(&partial, bytes(made)))
-            .and_then(|()| std::fs::rename(&partial, &place));
-        if let Err(error) = written {
+        if let Err(error) = sealed::write(&place, MAGIC, &body(made)) {
             tracing::warn!(%error, place = %place.display(), "what was copied is not remembered");
-            // What cannot be removed is swept.
-            let _ = std::fs::remove_file(&partial);
         }
     }
 
@@ -93,19 +84,15 @@ impl Store {
     }
 }
 
-fn bytes(made: &EarlierCopy) -> Vec<u8> {
+fn body(made: &EarlierCopy) -> Vec<u8> {
     let mut body = Vec::with_capacity(8 + made.keys.len() * KEY);
     body.extend(made.snapshot.0.to_le_bytes());
     body.extend(made.keys.iter().flatten());
-    [&MAGIC[..], blake3::hash(&body).as_bytes(), &body].concat()
+    body
 }
 
 fn read(bytes: &[u8]) -> Option<EarlierCopy> {
-    let (sum, body) = bytes.strip_prefix(MAGIC)?.split_at_checked(CHECKSUM)?;
-    if blake3::hash(body).as_bytes() != sum {
-        return None;
-    }
-    let (id, keys) = body.split_first_chunk()?;
+    let (id, keys) = sealed::unseal(MAGIC, bytes)?.split_first_chunk()?;
     let keys = keys.chunks_exact(KEY).map(|key| std::array::from_fn(|index| key[index])).collect();
     Some(EarlierCopy { snapshot: SnapshotId(i64::from_le_bytes(*id)), keys })
 }
@@ -161,7 +148,7 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_damage_is_nothing() {
         let made = EarlierCopy { snapshot: SnapshotId(7), keys: vec![[1; KEY], [2; KEY]] };
-        let written = bytes(&made);
+        let written = sealed::seal(MAGIC, &body(&made));
         assert_eq!(read(&written), Some(made));
         for at in 0..written.len() {
             let mut damaged = written.clone();

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use rhost_llb::Digest;
 
 use crate::db::now;
-use crate::{Result, SnapshotId, Store};
+use crate::{Result, SnapshotId, Store, sealed};
 
 /// Where the files are.
 const DIR: &str = "history-v1";
@@ -45,26 +45,17 @@ impl Store {
             return None;
         }
         let bytes = fs::read(&path).ok()?;
-        let body = bytes.strip_prefix(MAGIC).and_then(|rest| rest.split_at_checked(32));
-        let whole = body.filter(|(sum, body)| blake3::hash(body).as_bytes() == *sum);
+        let whole = sealed::unseal(MAGIC, &bytes);
         if whole.is_none() {
             tracing::debug!(path = %path.display(), "a build's history is damaged; taken as none");
         }
-        whole.map(|(_, body)| body.to_vec())
+        whole.map(<[u8]>::to_vec)
     }
 
     /// Puts `body` in place of the history under `name`. It may be lost at any time.
     pub fn set_history(&self, name: Digest, body: &[u8]) {
-        let directory = self.root().join(DIR);
-        let partial = directory.join(crate::lock::unique_name());
-        let bytes = [&MAGIC[..], blake3::hash(body).as_bytes(), body].concat();
-        let written = fs::create_dir_all(&directory)
-            .and_then(|()| fs::write(&partial, bytes))
-            .and_then(|()| fs::rename(&partial, directory.join(name.hex())));
-        if let Err(error) = written {
+        if let Err(error) = sealed::write(&self.root().join(DIR).join(name.hex()), MAGIC, body) {
             tracing::debug!(%error, "a build's history is not remembered");
-            // What cannot be removed goes with a sweep.
-            let _ = fs::remove_file(&partial);
         }
     }
 

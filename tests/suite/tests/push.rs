@@ -2,7 +2,7 @@
 use std::fs;
 use std::process::Command;
 
-use rhost_kit::{Answer, Asked, LOGIN, Proxy, Registry, TestHost, busybox};
+use rhost_kit::{Answer, Asked, LOGIN, Proxy, Registry, TestHost, busybox, noise};
 
 /// A host, a registry with busybox, and a proxy before it that everything of the test goes through.
 struct Stage {
@@ -32,18 +32,6 @@ fn tool(program: &str, arguments: &[&str]) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{program} {arguments:?}\n{}{}", text(&output.stdout), text(&output.stderr));
     text(&output.stdout).trim().to_owned()
-}
-
-/// Bytes that do not compress.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..length).map(|_| next()).collect()
 }
 
 impl Stage {
@@ -197,7 +185,7 @@ fn an_index_is_pushed_with_all_its_platforms_pulled_and_pushed_on() {
 fn a_large_layer_survives_a_registry_that_stumbles() {
     let Some(stage) = stage() else { return };
     let context = stage.context("FROM scratch\nCOPY big /\n");
-    stage.host.write("ctx/big", noise(10 << 20)).expect("written");
+    stage.host.write("ctx/big", noise(1, 10 << 20)).expect("written");
     let stumbled = std::sync::atomic::AtomicUsize::new(0);
     stage.proxy.answer(move |asked: &Asked| {
         let part = asked.method == "PATCH";

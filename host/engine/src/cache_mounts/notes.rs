@@ -44,10 +44,7 @@ impl Notes {
 
     /// Reads what [`Notes::to_bytes`] wrote; nothing where anything is wrong with it.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        let body = bytes.strip_prefix(&MAGIC[..]).and_then(|rest| rest.split_at_checked(32));
-        let Some((_, body)) = body.filter(|(check, body)| blake3::hash(body).as_bytes() == check) else {
-            return Self::default();
-        };
+        let Some(body) = rhost_store::unseal(MAGIC, bytes) else { return Self::default() };
         read(&mut Reader(body)).unwrap_or_default()
     }
 
@@ -76,7 +73,7 @@ impl Notes {
             body.extend(digest.0.as_raw());
             body.extend(size.to_le_bytes());
         }
-        [&MAGIC[..], blake3::hash(&body).as_bytes(), &body].concat()
+        rhost_store::seal(MAGIC, &body)
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use rhost_kit::{Answer, Proxy, Ran, Registry, TestHost, nothing_left};
+use rhost_kit::{Answer, Proxy, Ran, Registry, TestHost, noise, nothing_left};
 
 use super::cache::bucket;
 use super::{Background, build, command, said, until};
@@ -55,18 +55,6 @@ fn tree(root: &Path) -> Vec<String> {
     }
     found.sort();
     found
-}
-
-/// Bytes of no pattern, the same for one seed.
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..length).map(|_| next()).collect()
 }
 
 /// What a line of an export or import says behind `word`: `sent 3 of 9 parts, 1.2 MB` is (3, 9).
