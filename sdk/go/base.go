@@ -1,7 +1,6 @@
 package rhost
 
 import (
-	"bytes"
 	"encoding/json"
 	"strings"
 
@@ -45,7 +44,7 @@ func (p *PendingBase) Wait() (*Base, error) {
 	name, _, _ := strings.Cut(image.Reference, "@")
 	reference := name + "@" + image.Digest
 	config := &ImageConfig{}
-	if err := json.Unmarshal(image.Config, &config.JSONFields); err != nil || config.JSONFields == nil {
+	if err := json.Unmarshal(image.Config, &config.Object); err != nil {
 		return nil, Errorf("the configuration of %s is no JSON object", reference)
 	}
 	runtime.Unpin()
@@ -56,9 +55,11 @@ func (p *PendingBase) Wait() (*Base, error) {
 
 // ScratchBase is the empty base.
 func ScratchBase(platform Platform) *Base {
-	config := &ImageConfig{map[string]any{"architecture": platform.Architecture, "os": platform.Os}}
+	config := &ImageConfig{}
+	config.Set("architecture", platform.Architecture)
+	config.Set("os", platform.Os)
 	if platform.Variant != "" {
-		config.JSONFields["variant"] = platform.Variant
+		config.Set("variant", platform.Variant)
 	}
 	return &Base{Scratch(), config, platform, "scratch"}
 }
@@ -69,7 +70,7 @@ func (b *Base) Run(args []string, options ...Option) (Ran, error) {
 	for _, pair := range b.Config.Env() {
 		all = append(all, Env(pair.Name, pair.Value))
 	}
-	if user, _ := b.Config.Run()["User"].(string); user != "" {
+	if user, _ := b.Config.Run().Get("User").(string); user != "" {
 		all = append(all, User(user))
 	}
 	ran, err := b.State.Run(args, append(all, options...)...)
@@ -92,75 +93,4 @@ func (b *Base) Apply(files *Files, options ...Option) error {
 		b.State = state
 	}
 	return err
-}
-
-// ImageConfig is the OCI image config, with short forms for the usual fields. What it does not know it keeps.
-type ImageConfig struct {
-	// JSONFields is the whole config.
-	JSONFields map[string]any
-}
-
-// Run is the part about running: Env, Cmd, Entrypoint, WorkingDir, User, Labels, …
-func (c *ImageConfig) Run() map[string]any {
-	run, ok := c.JSONFields["config"].(map[string]any)
-	if !ok {
-		run = map[string]any{}
-		c.JSONFields["config"] = run
-	}
-	return run
-}
-
-// Env is the environment.
-func (c *ImageConfig) Env() []Pair {
-	var env []Pair
-	list, _ := c.Run()["Env"].([]any)
-	for _, entry := range list {
-		text, _ := entry.(string)
-		if name, value, found := strings.Cut(text, "="); found {
-			env = append(env, Pair{name, value})
-		}
-	}
-	return env
-}
-
-// SetEnv sets a variable, in the place it had.
-func (c *ImageConfig) SetEnv(name, value string) {
-	list, _ := c.Run()["Env"].([]any)
-	for i, entry := range list {
-		if text, _ := entry.(string); strings.HasPrefix(text, name+"=") {
-			list[i] = name + "=" + value
-			return
-		}
-	}
-	c.Run()["Env"] = append(list, name+"="+value)
-}
-
-// SetLabel adds a label.
-func (c *ImageConfig) SetLabel(name, value string) {
-	labels, ok := c.Run()["Labels"].(map[string]any)
-	if !ok {
-		labels = map[string]any{}
-		c.Run()["Labels"] = labels
-	}
-	labels[name] = value
-}
-
-// Workdir is the working directory; `/` if none is set.
-func (c *ImageConfig) Workdir() string {
-	if path, _ := c.Run()["WorkingDir"].(string); path != "" {
-		return path
-	}
-	return "/"
-}
-
-// JSON is what the exporter takes.
-func (c *ImageConfig) JSON() []byte {
-	var text bytes.Buffer
-	encoder := json.NewEncoder(&text)
-	encoder.SetEscapeHTML(false)
-	// A config that came as JSON, and what Go programs put into it, can be written.
-	if err := encoder.Encode(c.JSONFields); err != nil {
-		panic(err)
-	}
-	return bytes.TrimSpace(text.Bytes())
 }

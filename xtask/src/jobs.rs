@@ -71,6 +71,7 @@ pub fn test(filters: &[String]) -> Result<()> {
     setup::install(setup::TEST_PACKAGES)?;
     let path = path_with(&peers::all()?)?;
     wasm::guests()?;
+    wasm::projects()?;
     tidy::run()?;
     let binary = build_cli("dev")?;
     run(cargo()

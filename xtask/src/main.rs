@@ -18,6 +18,7 @@ cargo xtask <job>
   torture [N [SEED]]  kill builds at N random points (1000 when not said); nothing may be left, the next build must be right
   tidy         check the rules of the house: arrows, module docs, file lengths, frozen WIT
   guests       build the WASM guests into target/guests/
+  languages    build the guests in JavaScript, Python and Go, and the SDKs' samples, into target/guests/ (wants Node.js, Python, Go)
   toolchain    find or make the toolchain for wasm32-unknown-unknown and say which
   setup        install the Debian packages that the tests use (as root or through sudo)
   peers        build the real clients and servers that tests talk to, into the user's cache
@@ -34,6 +35,7 @@ fn main() -> Result<()> {
         Some("torture") => jobs::torture(rest),
         Some("tidy") => tidy::run(),
         Some("guests") => wasm::guests().map(drop),
+        Some("languages") => wasm::projects(),
         Some("toolchain") => wasm::describe_toolchain(),
         Some("setup") => setup::install(setup::TEST_PACKAGES),
         Some("peers") => peers::all().map(drop),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
-use rhost_toolchain::{Machine, TARGET, Toolchain};
+use rhost_toolchain::{Machine, Project, Sdk, TARGET, Toolchain};
 
 use crate::{peers, setup};
 
@@ -32,6 +32,44 @@ pub fn guests() -> Result<Vec<PathBuf>> {
         made.push(path);
     }
     Ok(made)
+}
+
+/// The guests that are projects with a `frontend.toml`: (directory, name of the component).
+const PROJECTS: &[(&str, &str)] = &[
+    ("tests/guests/samples/rust", "samples-rust"),
+    ("tests/guests/samples/js", "samples-js"),
+    ("tests/guests/samples/python", "samples-python"),
+    ("tests/guests/samples/go", "samples-go"),
+    ("frontends/script-js", "script-js"),
+    ("frontends/script-python", "script-python"),
+    ("frontends/go-hello", "go-hello"),
+];
+
+/// Builds the guests in other languages, and the samples, into `target/guests/*.wasm`. Components of the same inputs come from the user's cache.
+pub fn projects() -> Result<()> {
+    let machine = machine()?;
+    let out = root().join("target/guests");
+    let cache = peers::cache()?.join("guests");
+    std::fs::create_dir_all(&out)?;
+    std::fs::create_dir_all(&cache)?;
+    for (dir, name) in PROJECTS {
+        let project = Project::open(&root().join(dir))?;
+        let kept = cache.join(format!("{}-{name}.wasm", project.inputs()?));
+        if !kept.exists() {
+            eprintln!("xtask: building {dir} (once, into {})", cache.display());
+            let built = project.build(&machine, None, Sdk::Update).map_err(with_hint)?;
+            copy(&built.path, &kept)?;
+        }
+        copy(&kept, &out.join(format!("{name}.wasm")))?;
+    }
+    Ok(())
+}
+
+/// Copies a file, whole or not at all.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let part = to.with_extension(format!("part{}", std::process::id()));
+    std::fs::copy(from, &part).with_context(|| format!("copying {}", from.display()))?;
+    std::fs::rename(&part, to).with_context(|| format!("writing {}", to.display()))
 }
 
 /// Says which toolchain the guests are built with, making it if need be.

@@ -63,6 +63,15 @@ impl Project {
         &self.manifest
     }
 
+    /// Makes the project's `sdk` this program's, and gives the digest of all that the component is made of.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn inputs(&self) -> Result<String> {
+        files::write(&self.dir.join("sdk"), self.manifest.language)?;
+        inputs::digest(&self.dir, RECIPE)
+    }
+
     /// Where the component goes if nobody says otherwise.
     pub fn output(&self) -> PathBuf {
         self.dir.join(format!("{}.wasm", self.manifest.name))

@@ -55,7 +55,7 @@ func buildFor(file *rhost.BuildFile, platform rhost.Platform) (*rhost.Base, erro
 				err = base.Apply(base.State.Files().Copy(context, from, to), name, at)
 			}
 		case "CMD":
-			base.Config.Run()["Cmd"] = []string{"/bin/sh", "-c", rest}
+			base.Config.SetCmd("/bin/sh", "-c", rest)
 		default:
 			return nil, file.Error(line.Number, "there is no instruction `"+word+"`", "these are: FROM, HELLO, RUN, COPY, CMD")
 		}

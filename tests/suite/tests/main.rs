@@ -12,6 +12,7 @@ mod frontends;
 mod git;
 mod graph;
 mod images;
+mod languages;
 mod lock;
 mod mistakes;
 mod mounts;
