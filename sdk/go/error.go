@@ -81,9 +81,10 @@ func refuse(err error) types.Result[*world.Outcome, world.Error] {
 	return types.Err[*world.Outcome, world.Error](makers[known.Kind](known.Message))
 }
 
-// ours tells whether a function is the SDK's or Go's own.
-func ours(function string) bool {
-	return strings.HasPrefix(function, "runtime.") || strings.HasPrefix(function, "github.com/rhost/rhost/sdk/go")
+// ours tells whether a frame is the SDK's or Go's own. By its file too: what was inlined into the frontend bears the frontend's name.
+func ours(frame runtime.Frame) bool {
+	const sdk = "github.com/rhost/rhost/sdk/go"
+	return strings.HasPrefix(frame.Function, "runtime.") || strings.HasPrefix(frame.Function, sdk) || strings.HasPrefix(frame.File, sdk)
 }
 
 func frames() []runtime.Frame {
@@ -92,7 +93,7 @@ func frames() []runtime.Frame {
 	var found []runtime.Frame
 	for {
 		frame, more := iterator.Next()
-		if !ours(frame.Function) {
+		if !ours(frame) {
 			found = append(found, frame)
 		}
 		if !more {

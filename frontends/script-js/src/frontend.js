@@ -20,7 +20,8 @@ class Image {
     return this;
   }
   write(path, text, mode = 0o644) {
-    this.base.mkfile(path, text, { mode, name: `write ${path}`, ...this.here() });
+    const folder = path.slice(0, path.lastIndexOf('/')) || '/';
+    this.base.files((f) => f.mkdir(folder).mkfile(path, text, { mode }), { name: `write ${path}`, ...this.here() });
     return this;
   }
   env(variables) {

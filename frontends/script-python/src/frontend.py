@@ -30,7 +30,8 @@ class Image:
         return self
 
     def write(self, path, text, mode=0o644):
-        self.base.mkfile(path, text, mode=mode, name=f"write {path}", **self.here())
+        folder = path.rpartition("/")[0] or "/"
+        self.base.files(lambda f: f.mkdir(folder).mkfile(path, text, mode), name=f"write {path}", **self.here())
         return self
 
     def env(self, **variables):
@@ -78,12 +79,9 @@ def build(invocation):
         def image(name):
             return Image(rhost.Base.scratch(platform) if name == "scratch" else rhost.Base.resolve(name, platform).wait(), file)
 
-        words = {
-            "image": image, "read": rhost.read_context, "arg": lambda name, otherwise=None: args.get(name, otherwise), "build": made.append,
-            "log": rhost.log, "platform": platform, "json": json, "re": re,
-        }
+        words = {"image": image, "read": rhost.read_context, "arg": args.get, "build": made.append, "log": rhost.log}
         try:
-            exec(compile(file.text, file.name, "exec"), words)
+            exec(compile(file.text, file.name, "exec"), {**words, "platform": platform, "json": json, "re": re})
         except Exception as error:
             line = line_of(error, file.name)
             if not line:

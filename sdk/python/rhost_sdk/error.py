@@ -1,10 +1,15 @@
 """Errors: what the host refuses is raised; what is raised reaches the user with message and place."""
 import contextlib
+import linecache
 import traceback
 
 import wit_world
 from componentize_py_types import Err
 from wit_world.imports import report, types
+
+# Tracebacks would look for sources: there are no files, and asking for one ends the frontend.
+linecache.checkcache = lambda filename=None: None
+linecache.updatecache = lambda filename, module_globals=None: []
 
 _KINDS = {
     "not-found": types.Error_NotFound, "denied": types.Error_Denied, "invalid": types.Error_Invalid, "unsupported": types.Error_Unsupported,
