@@ -254,7 +254,11 @@ impl Engine {
                         pins.misses(NotHere::Absent(format!("frontend {reference}"), "its component".into()));
                         blame::missing(pins, error.into())
                     }
-                    error => blame::frontend_pull(&error, &reference),
+                    error => {
+                        let mut failure = blame::frontend_pull(&error, &reference);
+                        failure.hints.extend(pins.hint(LockKind::Frontend, &key.name));
+                        failure
+                    }
                 })?;
                 if pin.is_none() && reference.digest().is_none() {
                     pins.found(key, Pin::Manifest(artifact.manifest.digest));

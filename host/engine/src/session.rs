@@ -19,6 +19,7 @@ use crate::error::{BuildError, Kind, Place};
 use crate::event::{Event, Finding};
 use crate::frontends::FrontendSource;
 use crate::images::Freshness;
+use crate::lock::LockKind;
 use crate::op_error::{OpFailure, blocking};
 use crate::ops::{self, Nest, Nests};
 use crate::shared::{Shared, VertexInfo};
@@ -212,12 +213,13 @@ impl FrontendHost for Session {
             other => other,
         };
         let found = found.inspect_err(|error| {
-            let failure = match error {
+            let mut failure = match error {
                 OpFailure::Registry(registry) => blame::registry(registry, error.to_string(), Kind::BuildFile),
                 OpFailure::Refused(refusal) => blame::policy(refusal, error.to_string()),
                 OpFailure::Signature(failure) => blame::signature(failure, error.to_string()),
                 _ => return,
             };
+            failure.hints.extend(self.shared.pins.hint(LockKind::Image, &query.reference));
             self.failures.lock().unwrap_or_else(PoisonError::into_inner).push(failure);
         });
         let found = found.map_err(|error| match &error {

@@ -151,6 +151,14 @@ impl Pins {
         self.lock().filter(|lock| lock.entries.contains_key(key)).map(|lock| lock.place(key))
     }
 
+    /// The way out where what the lock file says of image or frontend `name` cannot be had.
+    pub fn hint(&self, kind: LockKind, name: &str) -> Option<String> {
+        let image: Reference = name.trim_start_matches("docker-image://").parse().ok()?;
+        let key = LockKey::new(kind, image.tagged().to_string());
+        let place = self.place(&key)?;
+        Some(format!("{place} has its digest; `rhost lock --update {}` takes what the name stands for now", key.name))
+    }
+
     /// What `key` stands for, if nobody has to be asked.
     ///
     /// # Errors
@@ -172,13 +180,18 @@ impl Pins {
         }
         let vendored = self.vendor.as_ref().filter(|_| !self.writes()).and_then(|vendor| vendor.entries.get(key));
         if let Some(pin) = vendored {
+            self.state().found.insert(key.clone(), pin.clone());
             return Ok(Some(pin.clone()));
         }
         // An image of rhost's own is here, and goes before what a registry once said.
         if !self.rules.offline || (key.kind == LockKind::Image && self.knows_own(&key.name)) {
             return Ok(None);
         }
-        self.remembered(key).map(Some).ok_or_else(|| NotHere::Unknown(key.clone()))
+        // What is written down for others is what somebody was told now.
+        let remembered = self.remembered(key).filter(|_| !self.writes());
+        let pin = remembered.ok_or_else(|| NotHere::Unknown(key.clone()))?;
+        self.state().found.insert(key.clone(), pin.clone());
+        Ok(Some(pin))
     }
 
     /// What `key` stands for in this build, once it was asked for.

@@ -334,9 +334,10 @@ impl Engine {
             |error: &dyn std::fmt::Display| BuildError::new(Kind::Frontend, format!("frontend `{name}`: {error}"));
         let reference: Reference = name.parse().map_err(|error| failed(&error))?;
         let reference = reference.tagged();
-        let found = self.pinned_frontend_bytes(&FrontendSource::Image(name.to_owned()), pins, &self.client).await?;
+        let client = self.client_for(pins.offline())?;
+        let found = self.pinned_frontend_bytes(&FrontendSource::Image(name.to_owned()), pins, &client).await?;
         let Some(digest) = found.manifest else { return Ok(()) };
-        let source = registries(&self.store, &self.client, pins.vendor().cloned());
+        let source = registries(&self.store, &client, pins.vendor().cloned());
         let pinned = reference.with_digest(digest);
         let root = source.manifest(&pinned).await.map_err(|error| failed(&error))?;
         writing.manifest(&source, &pinned, &root).await?;

@@ -38,7 +38,9 @@ fn a_locked_tag_is_not_asked_for_and_stays_what_it_was() {
     );
     assert!(stage.lock().contains(&moved) && stage.lock().lines().count() == lock.lines().count());
     assert_eq!(stage.update(&[]).success(), "", "nothing more to change");
-    stage.run("build", &["--locked"]).success();
+    stage.run("build", &["--locked", "-t", "app:3"]).success();
+    let inspect = stage.host.run(["images", "--quiet"]).expect("ran").success();
+    assert_ne!(inspect.lines().next(), inspect.lines().nth(2), "a build takes what the lock says now: {inspect}");
     let (name, _) = image.rsplit_once(':').expect("a tag");
     let error = stage.update(&[&format!("{name}:2")]).failure(2);
     assert!(error.contains("has no entry") && error.contains(&format!("did you mean {image}?")), "{error}");
@@ -153,6 +155,7 @@ fn a_lock_file_that_cannot_be_used() {
     std::fs::write(stage.lock_path(), none).expect("written");
     let error = stage.run("build", &[]).failure(3);
     assert!(error.contains(&"0".repeat(64)) && error.contains("was not found"), "{error}");
+    assert!(error.contains("rhost.lock:3 has its digest; `rhost lock --update"), "{error}");
 }
 
 #[test]
@@ -223,4 +226,63 @@ fn the_lock_file_is_the_projects() {
     assert!(!stage.lock_path().exists());
     assert!(std::fs::read_to_string(&root).expect("read").contains("base:1"));
     stage.run("build", &["--locked"]).success();
+}
+
+/// Wherever an image can be named, one waist is passed.
+#[test]
+fn every_way_to_name_an_image_is_locked() {
+    let Some(stage) = stage() else { return };
+    let name = |tag: &str| stage.images.name(tag);
+    let busybox = busybox().expect("busybox");
+    for tag in ["copied:1", "mounted:1", "cached:1", "named:1", "pinned:1"] {
+        stage.registry.push(&busybox, tag).expect("pushed");
+    }
+    stage.write(&format!(
+        "FROM {}\nCOPY --from={} /bin/busybox /a\nCOPY --from=other /bin/busybox /b\n\
+         RUN --mount=type=bind,from={},target=/mnt --mount=type=cache,target=/cache,from={} test -x /mnt/bin/busybox\n",
+        name("base:1"),
+        name("copied:1"),
+        name("mounted:1"),
+        name("cached:1")
+    ));
+    let context = format!("other=docker-image://{}", name("named:1"));
+    let more = ["--build-context", context.as_str()];
+    stage.run("lock", &more).success();
+    let lock = stage.lock();
+    for tag in ["base:1", "copied:1", "mounted:1", "cached:1", "named:1"] {
+        assert!(lock.contains(&format!("\"{}\" = ", name(tag))), "{tag}: {lock}");
+    }
+    std::fs::remove_dir_all(stage.host.root()).expect("removed");
+    stage.asked();
+    stage.run("build", &[&["--locked"], &more[..]].concat()).success();
+    let asked = stage.asked();
+    assert!(asked.iter().all(|line| !line.starts_with("HEAD")), "no tag is asked for: {asked:?}");
+    // One that says its digest itself needs no entry.
+    let digest =
+        lock.split_once(&name("base:1")).and_then(|(_, rest)| rest.split('"').nth(2)).expect("a digest").to_owned();
+    stage.write(&format!("FROM {}@{digest}\nRUN true\n", name("pinned:1")));
+    stage.run("build", &["--locked"]).success();
+    assert_eq!(stage.run("lock", &["--locked"]).success(), "");
+}
+
+/// What a lock is worth on a build that changes nothing: one question for each tag less.
+#[test]
+fn a_lock_saves_one_question_for_each_tag() {
+    let Some(stage) = stage() else { return };
+    let busybox = busybox().expect("busybox");
+    stage.registry.push(&busybox, "other:1").expect("pushed");
+    stage.write(&format!(
+        "FROM {} AS a\nFROM {}\nCOPY --from=a /bin/busybox /x\n",
+        stage.images.name("other:1"),
+        stage.images.name("base:1")
+    ));
+    stage.run("build", &[]).success();
+    stage.asked();
+    stage.run("build", &[]).success();
+    assert_eq!(stage.asked().len(), 2);
+    stage.run("lock", &[]).success();
+    stage.run("build", &[]).success();
+    stage.asked();
+    stage.run("build", &[]).success();
+    assert_eq!(stage.asked().len(), 0);
 }

@@ -81,3 +81,20 @@ fn a_push_wants_a_network() {
     let error = stage.run("build", &["--offline", "--push", "-t", &name]).failure(2);
     assert!(error.contains("--offline"), "{error}");
 }
+
+/// A registry that is gone is as good as none: nothing waits for it.
+#[test]
+fn a_lock_is_made_of_what_somebody_says_now() {
+    let Some(stage) = stage() else { return };
+    let image = stage.images.name("base:1");
+    stage.write(&format!("FROM {image}\nRUN true\n"));
+    stage.run("build", &[]).success();
+    let Stage { host, images, .. } = stage;
+    drop(images);
+    let context = host.work().join("ctx").display().to_string();
+    // The store knows what the tag was, which is enough for a build and not for a file that others rely on.
+    host.run(["build", "--offline", &context]).expect("ran").success();
+    let error = host.run(["lock", "--offline", &context]).expect("ran").failure(8);
+    assert!(error.contains(&format!("\n  image {image}")), "{error}");
+    assert!(!host.work().join("ctx/rhost.lock").exists());
+}
