@@ -83,8 +83,15 @@ impl Consultation<'_> {
             None => self.frontend(ready.bytes.as_ref()).await?,
         };
         let outcome = frontend.build(recorder.clone(), self.invocation.clone(), &shared.rules.guest_limits()).await;
+        if shared.pins.refusal().is_some() {
+            // What the frontend made of what is not here is worth nothing, but that it tells what else would be wanted.
+            for target in outcome.iter().flat_map(|outcome| &outcome.targets) {
+                if let Ok(graph) = LlbGraph::load(&target.definition, &GraphLimits::HOSTILE) {
+                    shared.pins.check(&graph);
+                }
+            }
+        }
         if let Some(refusal) = shared.pins.refusal() {
-            // What the frontend made of what is not here is worth nothing.
             return Err(refusal);
         }
         let outcome = outcome.map_err(|error| blame::frontend(self.session, self.file, error))?;

@@ -7,7 +7,7 @@ use rhost_frontend::{
     ByteRange, Diagnostic, FileStat, FrontendHost, HostError, ImageQuery, Level, Report, ResolveMode, ResolvedImage,
     Severity, SolvedTree,
 };
-use rhost_llb::{Definition, Digest, Graph as LlbGraph, Limits, OpKind, VertexDigest};
+use rhost_llb::{Definition, Digest, Graph as LlbGraph, Limits, VertexDigest};
 use rhost_registry::redact;
 use rhost_rootfs::Root;
 use rhost_solver::{Edge, Graph, Op, Solver};
@@ -97,12 +97,8 @@ impl Session {
 
     /// Refuses a graph that names what may not be asked for, with all of it.
     fn refuse_missing(&self, graph: &LlbGraph) -> Result<(), BuildError> {
-        let pins = &self.shared.pins;
-        pins.check(graph.vertices().iter().filter_map(|vertex| match vertex.kind() {
-            OpKind::Source(source) => Some(source),
-            _ => None,
-        }));
-        pins.refusal().map_or(Ok(()), Err)
+        self.shared.pins.check(graph);
+        self.shared.pins.refusal().map_or(Ok(()), Err)
     }
 
     /// Empties the cache mounts of steps that are not to use the cache, once in a build, before the first of them runs: as BuildKit

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rhost_llb::{Digest, SourceOp, SourceScheme, attr};
+use rhost_llb::{Digest, Graph, OpKind, SourceOp, SourceScheme, attr};
 use rhost_registry::{Reference, UrlRequest};
 use rhost_store::Store;
 
@@ -243,8 +243,15 @@ impl Pins {
         (state.used.clone(), state.found.clone(), state.unsteady.clone(), state.own.clone())
     }
 
-    /// Looks at what `sources` name: whether each may be asked for, or is known.
-    pub fn check<'s>(&self, sources: impl Iterator<Item = &'s SourceOp>) {
+    /// Looks at what the sources of `graph` name: whether each may be asked for, or is known.
+    pub fn check(&self, graph: &Graph) {
+        if self.rules.locking != Locking::Strict && !self.rules.offline {
+            return;
+        }
+        let sources = graph.vertices().iter().filter_map(|vertex| match vertex.kind() {
+            OpKind::Source(source) => Some(source),
+            _ => None,
+        });
         for key in sources.filter_map(key_of) {
             if let Err(missing) = self.look(&key) {
                 self.state().missing.insert(missing);

@@ -17,7 +17,11 @@ fn all_that_is_missing_is_told_at_once_and_nobody_is_asked() {
     stage.asked();
     let error = stage.run("build", &["--offline"]).failure(8);
     assert!(error.contains("offline, and not here:") && error.contains("rhost fetch"), "{error}");
-    assert!(error.contains(&format!("\n  image {}", stage.images.name("base:1"))), "{error}");
+    let (image, git, url) = (stage.images.name("base:1"), stage.git_url("repo"), stage.files.url("file"));
+    for wanted in [format!("image {image}"), format!("git {git}#main"), format!("http {url}")] {
+        assert!(error.contains(&format!("\n  {wanted}")), "{wanted}: {error}");
+    }
+    assert_eq!(stage.asked(), Vec::<String>::new());
     // With a lock file everybody knows what is wanted, and it is still not here.
     stage.run("lock", &[]).success();
     std::fs::remove_dir_all(stage.host.root()).expect("removed");
