@@ -1,10 +1,11 @@
 //! Why a frontend cannot be used, and why a run of it failed.
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rhost_llb::Digest;
 
-use crate::host::HostError;
+use crate::host::{HostError, Range, SourceText};
 
 /// The name that messages call a frontend by, and what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,6 +112,8 @@ pub enum RunError {
         stop: Stop,
         /// Where in the guest, innermost first; may be empty.
         backtrace: Vec<String>,
+        /// The place in a build file that it spoke of last.
+        place: Option<(Arc<SourceText>, Range)>,
     },
     /// Its answer makes no sense.
     #[error("{identity} gave a wrong answer: {reason}")]
@@ -122,12 +125,38 @@ pub enum RunError {
     },
 }
 
+impl RunError {
+    /// Whose.
+    pub fn identity(&self) -> &Identity {
+        match self {
+            Self::Refused { identity, .. } | Self::Stopped { identity, .. } | Self::BadAnswer { identity, .. } => {
+                identity
+            }
+        }
+    }
+
+    /// What happened, without what changes with each build of the frontend.
+    pub fn what(&self) -> String {
+        match self {
+            Self::Refused { error, .. } => error.to_string(),
+            Self::Stopped { stop, .. } => format!("the frontend {stop}"),
+            Self::BadAnswer { reason, .. } => format!("the frontend gave a wrong answer: {reason}"),
+        }
+    }
+}
+
 /// How a guest was stopped or fell.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
     /// Endless loop, or far too much work.
     #[error("was stopped: it computed for longer than {limit:?} (limit: compute time)")]
     Time {
+        /// The limit.
+        limit: Duration,
+    },
+    /// Endless reading.
+    #[error("was stopped: it read files for longer than {limit:?} (limit: reading time)")]
+    Reading {
         /// The limit.
         limit: Duration,
     },

@@ -14,6 +14,8 @@ mod host;
 mod inspect;
 mod limits;
 mod recorder;
+mod recording;
+mod tape;
 mod v0_1;
 
 pub use compile::{CompileLimits, Compiler, Embedded, compile_main, precompile};
@@ -27,3 +29,5 @@ pub use host::{
 pub use inspect::Inspection;
 pub use limits::Limits;
 pub use recorder::{Recorder, Transcript};
+pub use recording::{Recording, RecordingError};
+pub use tape::{Replay, Tape};

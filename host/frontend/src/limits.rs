@@ -10,6 +10,10 @@ pub struct Limits {
     pub table_elements: usize,
     /// Time that the guest computes. Waiting for the host does not count; work that the host does for a guest on the spot does.
     pub compute: Duration,
+    /// Time that the guest waits for files of contexts and solved trees, one call after the other. Promises do not count.
+    pub reading: Duration,
+    /// Bytes of files that a guest reads in its life.
+    pub read: u64,
     /// Bytes that one call may hand from the guest to the host.
     pub call_payload: usize,
     /// Bytes of a file that one call may hand to the guest.
@@ -36,6 +40,8 @@ impl Limits {
         memory: 64 << 20,
         table_elements: 20_000,
         compute: Duration::from_secs(1),
+        reading: Duration::from_secs(300),
+        read: 2 << 30,
         call_payload: 32 << 20,
         file_payload: 16 << 20,
         directory_entries: 100_000,

@@ -1,11 +1,12 @@
 //! What wasmtime's `bindgen!` makes of `wit/rhost-frontend@0.1.0`. Imports are async (a guest that waits for the host costs
-//! no thread) and trappable (a guest that breaks the rules is stopped, not answered).
+//! no thread), trappable (a guest that breaks the rules is stopped, not answered) and traced: whoever subscribes to `tracing` sees each call with its
+//! arguments and its answer.
 #![allow(missing_docs)]
 
 wasmtime::component::bindgen!({
     world: "frontend",
     path: "../../wit/rhost-frontend@0.1.0",
-    imports: { default: async | trappable },
+    imports: { default: async | trappable | tracing | verbose_tracing },
     exports: { default: async },
     with: {
         "rhost:frontend/llb.source-map": super::handles::SourceMap,

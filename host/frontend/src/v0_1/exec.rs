@@ -242,7 +242,7 @@ impl HostExec for Guest {
         if builder.platform.is_some() {
             options.platform.clone_from(&builder.platform);
         }
-        match self.graph.exec(spec, &options) {
+        match self.on_its_time(|guest| guest.graph.exec(spec, &options))? {
             Err(error) => Ok(Err(error.into())),
             Ok(outputs) => {
                 let root = outputs.root;

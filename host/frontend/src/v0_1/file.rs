@@ -203,7 +203,8 @@ impl HostFile for Guest {
         let Some(chain) = self.table.get_mut(&file)?.0.take() else {
             return Ok(Err(Error::Invalid("this file operation is applied already: make another".into())));
         };
-        let made = self.graph.file(chain, &self.table.get(&metadata)?.0).map(Some);
+        let options = self.table.get(&metadata)?.0.clone();
+        let made = self.on_its_time(|guest| guest.graph.file(chain, &options).map(Some))?;
         self.state(made)
     }
 

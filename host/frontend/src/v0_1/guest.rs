@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 
 use crate::error::Stop;
-use crate::host::{FrontendHost, Invocation, Report};
+use crate::host::{FrontendHost, Invocation, Range, Report, SourceText};
 use crate::limits::{Limits, TICK};
 
 /// Promises at work at once; the others wait their turn.
@@ -30,6 +30,14 @@ pub(crate) struct Guest {
     pub errors: usize,
     /// Why memory was refused, if it was.
     pub denied_memory: Option<usize>,
+    /// Elements of a table that was refused, if one was.
+    pub denied_table: Option<usize>,
+    /// The place in a build file that the guest spoke of last.
+    pub last_place: Option<(Arc<SourceText>, Range)>,
+    /// The guest waited for the host since it was looked at last: the tick is not its own.
+    waited: bool,
+    reading: Duration,
+    read_bytes: u64,
     computed: Duration,
     memory: usize,
     handed_over: usize,
@@ -53,6 +61,11 @@ impl Guest {
             last_words: None,
             errors: 0,
             denied_memory: None,
+            denied_table: None,
+            last_place: None,
+            waited: false,
+            reading: Duration::ZERO,
+            read_bytes: 0,
             computed: Duration::ZERO,
             memory: 0,
             handed_over: 0,
@@ -65,7 +78,23 @@ impl Guest {
 
     /// Called once per tick in which the guest ran; says whether it may go on.
     pub fn tick(&mut self) -> Result<(), Stop> {
+        if std::mem::take(&mut self.waited) {
+            return Ok(());
+        }
         self.spend(TICK)
+    }
+
+    /// Takes note that the guest waited for the host.
+    pub fn waited(&mut self, since: Instant) {
+        self.waited |= since.elapsed() >= TICK;
+    }
+
+    /// Takes note that the guest waited for a file. A guest that reads for ever is no better than one that computes for ever.
+    pub fn read(&mut self, since: Instant) -> Result<(), Stop> {
+        self.waited(since);
+        self.reading += since.elapsed();
+        let limit = self.limits.reading;
+        if self.reading > limit { Err(Stop::Reading { limit }) } else { Ok(()) }
     }
 
     /// Does work for the guest on its time.
@@ -89,6 +118,17 @@ impl Guest {
         self.handed_over = self.handed_over.saturating_add(bytes);
         let limit = self.limits.handed_over;
         bound(self.handed_over, limit, "it handed over too many bytes")
+    }
+
+    /// Takes note of bytes of a file that the guest gets.
+    pub fn got(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.read_bytes = self.read_bytes.saturating_add(bytes as u64);
+        let limit = self.limits.read;
+        if self.read_bytes <= limit {
+            return Ok(());
+        }
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        Err(Stop::Limit { what: "it read too many bytes of files".to_owned(), limit })
     }
 
     /// Takes note of a promise.
@@ -142,7 +182,14 @@ impl wasmtime::ResourceLimiter for Guest {
     }
 
     fn table_growing(&mut self, _current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        Ok(desired <= self.limits.table_elements && maximum.is_none_or(|maximum| desired <= maximum))
+        if maximum.is_some_and(|maximum| desired > maximum) {
+            return Ok(false);
+        }
+        if desired > self.limits.table_elements {
+            self.denied_table = Some(desired);
+            return Ok(false);
+        }
+        Ok(true)
     }
 
     fn instances(&self) -> usize {

@@ -61,7 +61,8 @@ impl Host for Guest {
         metadata: Resource<Metadata>,
     ) -> Call<Result<Resource<State>, Error>> {
         let edges = inputs.iter().map(|state| self.edge(state)).collect::<Call<Vec<_>>>()?;
-        let made = self.graph.merge(&edges, &self.table.get(&metadata)?.0);
+        let options = self.table.get(&metadata)?.0.clone();
+        let made = self.on_its_time(|guest| guest.graph.merge(&edges, &options))?;
         self.state(made)
     }
 
@@ -197,7 +198,11 @@ impl HostMetadata for Guest {
     ) -> Call<()> {
         self.hand_over(ranges.len() * size_of::<rhost_llb::Range>())?;
         let most = self.limits.graph.per_op;
-        let source_index = self.table.get(&source)?.index;
+        let source = self.table.get(&source)?;
+        let (source_index, text) = (source.index, source.text.clone());
+        if let Some(range) = ranges.first() {
+            self.last_place = Some((text, convert::report_range(*range)));
+        }
         let locations = &mut self.table.get_mut(&metadata)?.0.locations;
         locations.push(Location { source_index, ranges: ranges.iter().map(convert::range).collect() });
         Ok(bound(locations.len(), most, "one operation has too many locations")?)

@@ -91,6 +91,7 @@ impl HostDiagnostic for Guest {
     ) -> Call<()> {
         let source = self.table.get(&at)?.text.clone();
         let mark = Mark { source, range: convert::report_range(range), text };
+        self.last_place = Some((mark.source.clone(), mark.range));
         self.change_finding(&handle, mark.text.len(), |finding| finding.marks.push(mark))
     }
 

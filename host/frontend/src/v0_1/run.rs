@@ -1,6 +1,7 @@
 //! One run: an instance with its limits, the call, and the reading of what came of it.
 use std::sync::Arc;
 
+use rhost_llb::Platform;
 use wasmtime::component::{Component, Resource};
 use wasmtime::{Store, Trap, UpdateDeadline};
 
@@ -61,6 +62,14 @@ impl Prepared {
         }
         let mut outcome = Outcome { targets: Vec::new(), metadata };
         for (platform, edge, config) in targets {
+            let word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+            let Platform { os, architecture, variant, .. } = &platform;
+            if os.is_empty()
+                || architecture.is_empty()
+                || ![os, architecture, variant].into_iter().all(|text| word(text))
+            {
+                return Err(bad(format!("`{}` is no platform", platform.to_string().escape_debug())));
+            }
             if !config.is_empty()
                 && !serde_json::from_slice::<serde_json::Value>(&config).is_ok_and(|config| config.is_object())
             {
@@ -84,13 +93,24 @@ impl Prepared {
 
 /// What became of a guest that did not answer.
 fn stopped(identity: &Identity, error: &wasmtime::Error, guest: &Guest) -> RunError {
-    let frames = error.downcast_ref::<wasmtime::WasmBacktrace>().map_or(Vec::new(), |trace| {
-        let name = |frame: &wasmtime::FrameInfo| {
-            frame.func_name().map_or_else(|| format!("function {}", frame.func_index()), str::to_owned)
-        };
-        trace.frames().iter().map(name).collect()
-    });
-    RunError::Stopped { identity: identity.clone(), stop: reason(error, guest), backtrace: frames }
+    let backtrace = error.downcast_ref::<wasmtime::WasmBacktrace>().map_or(Vec::new(), frames);
+    RunError::Stopped {
+        identity: identity.clone(),
+        stop: reason(error, guest),
+        backtrace,
+        place: guest.last_place.clone(),
+    }
+}
+
+/// Names of functions, innermost first. Only wasmtime's own printing knows how names of Rust and C++ are written.
+fn frames(trace: &wasmtime::WasmBacktrace) -> Vec<String> {
+    // `  0:   0x2a - module!name`
+    let name = |line: &str| {
+        let (_, name) = line.split_once(" - ")?;
+        let name = name.split_once('!').map_or(name, |(_, name)| name);
+        Some(name.trim().replace("<wasm function ", "function ").trim_end_matches('>').to_owned())
+    };
+    trace.to_string().lines().skip(1).filter_map(name).collect()
 }
 
 fn reason(error: &wasmtime::Error, guest: &Guest) -> Stop {
@@ -99,6 +119,10 @@ fn reason(error: &wasmtime::Error, guest: &Guest) -> Stop {
     }
     if let Some(wanted) = guest.denied_memory {
         return Stop::Memory { wanted: wanted.div_ceil(1 << 20), limit: guest.limits.memory >> 20 };
+    }
+    if let Some(wanted) = guest.denied_table {
+        let limit = guest.limits.table_elements;
+        return Stop::Limit { what: format!("it asked for a table of {wanted} elements"), limit };
     }
     match error.downcast_ref::<Trap>() {
         Some(Trap::StackOverflow) => Stop::Stack,
@@ -119,6 +143,10 @@ fn reason(error: &wasmtime::Error, guest: &Guest) -> Stop {
             what: "it holds too many handles, or used one that is gone".into(),
             limit: guest.limits.handles,
         },
+        // Nor has that of a call which hands over too much.
+        None if error.root_cause().to_string().contains("fuel allocated for hostcalls") => {
+            Stop::Limit { what: "it handed over too much in one call".into(), limit: guest.limits.call_payload }
+        }
         None => Stop::Trap { reason: format!("{:#}", error.root_cause()) },
     }
 }

@@ -1,5 +1,6 @@
 //! What comes from the world and goes back to it: `context`, `images`, `solve`, `invocation`, `outcome`.
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::Result as Call;
 use wasmtime::component::Resource;
@@ -51,12 +52,19 @@ impl context::Host for Guest {
         range: Option<ByteRange>,
     ) -> Call<Result<Vec<u8>, Error>> {
         let range = range.map(convert::byte_range);
+        let since = Instant::now();
         let answer = self.host.read_file(&name, &path, range, self.limits.file_payload).await;
-        Ok(self.file(answer, &path))
+        self.read(since)?;
+        let answer = self.file(answer, &path);
+        self.got(answer.as_ref().map_or(0, Vec::len))?;
+        Ok(answer)
     }
 
     async fn stat(&mut self, name: String, path: String) -> Call<Result<FileStat, Error>> {
-        Ok(self.host.stat(&name, &path).await.map(convert::file_stat).map_err(Error::from))
+        let since = Instant::now();
+        let answer = self.host.stat(&name, &path).await;
+        self.read(since)?;
+        Ok(answer.map(convert::file_stat).map_err(Error::from))
     }
 
     async fn read_dir(
@@ -65,7 +73,9 @@ impl context::Host for Guest {
         path: String,
         pattern: Option<String>,
     ) -> Call<Result<Vec<FileStat>, Error>> {
+        let since = Instant::now();
         let answer = self.host.read_dir(&name, &path, pattern.as_deref()).await;
+        self.read(since)?;
         Ok(self.entries(answer, &path))
     }
 }
@@ -104,7 +114,9 @@ impl HostPendingImage for Guest {
     }
 
     async fn wait(&mut self, pending: Resource<PendingImage>) -> Call<Result<images::ResolvedImage, Error>> {
+        let since = Instant::now();
         let answer = self.table.get_mut(&pending)?.0.wait().await;
+        self.waited(since);
         Ok(answer
             .map(|image| images::ResolvedImage {
                 reference: image.reference,
@@ -168,7 +180,10 @@ impl HostPendingTree for Guest {
     }
 
     async fn wait(&mut self, pending: Resource<PendingTree>) -> Call<Result<Resource<Tree>, Error>> {
-        match self.table.get_mut(&pending)?.0.wait().await {
+        let since = Instant::now();
+        let answer = self.table.get_mut(&pending)?.0.wait().await;
+        self.waited(since);
+        match answer {
             Ok(tree) => Ok(Ok(self.table.push(Tree(tree))?)),
             Err(error) => Ok(Err(error.into())),
         }
@@ -188,13 +203,20 @@ impl HostTree for Guest {
         range: Option<ByteRange>,
     ) -> Call<Result<Vec<u8>, Error>> {
         let tree = self.table.get(&tree)?.0.clone();
+        let since = Instant::now();
         let answer = tree.read_file(&path, range.map(convert::byte_range), self.limits.file_payload).await;
-        Ok(self.file(answer, &path))
+        self.read(since)?;
+        let answer = self.file(answer, &path);
+        self.got(answer.as_ref().map_or(0, Vec::len))?;
+        Ok(answer)
     }
 
     async fn stat(&mut self, tree: Resource<Tree>, path: String) -> Call<Result<FileStat, Error>> {
         let tree = self.table.get(&tree)?.0.clone();
-        Ok(tree.stat(&path).await.map(convert::file_stat).map_err(Error::from))
+        let since = Instant::now();
+        let answer = tree.stat(&path).await;
+        self.read(since)?;
+        Ok(answer.map(convert::file_stat).map_err(Error::from))
     }
 
     async fn read_dir(
@@ -204,7 +226,9 @@ impl HostTree for Guest {
         pattern: Option<String>,
     ) -> Call<Result<Vec<FileStat>, Error>> {
         let tree = self.table.get(&tree)?.0.clone();
+        let since = Instant::now();
         let answer = tree.read_dir(&path, pattern.as_deref()).await;
+        self.read(since)?;
         Ok(self.entries(answer, &path))
     }
 

@@ -1,4 +1,8 @@
 //! Guests that loop, hoard, recurse, trap and lie: each is stopped soon, with its name, its digest and the limit.
+mod bytes;
+mod guests;
+mod table;
+
 use std::time::{Duration, Instant};
 
 use rhost_frontend::{RunError, Stop};
