@@ -18,10 +18,14 @@ use parse::{Line, Verb, parse};
 rhost_sdk::frontend!(build);
 
 fn build(invocation: Invocation) -> Result<Outcome, Error> {
+    if let Some(request) = invocation.raw_option("requestid") {
+        return Err(Error::Unsupported(format!("the language `lines` does not support the request {request}")));
+    }
     let file = BuildFile::read(&invocation)?;
     let lines = parse(&file.text).map_err(|faults| {
+        // Nobody reads more, and a file of another language is nothing but faults.
         let errors: Vec<Error> =
-            faults.iter().map(|fault| file.error(fault.line, &fault.message, fault.help.as_deref())).collect();
+            faults.iter().take(50).map(|fault| file.error(fault.line, &fault.message, fault.help.as_deref())).collect();
         errors.into_iter().next().unwrap_or_else(|| rhost_sdk::fail("the build file has errors"))
     })?;
     let outcome = Outcome::new();

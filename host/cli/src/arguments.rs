@@ -248,6 +248,42 @@ pub enum FrontendCommand {
     /// warnings, errors) is compared with the files `expected.*` in it. See docs/frontends/testing.md.
     #[command(after_long_help = manual::FRONTEND_TEST)]
     Test(TestFrontendArguments),
+    /// Run the checks that every frontend should pass: the same answer each time, bad input, limits, requests for information.
+    #[command(after_long_help = manual::FRONTEND_CONFORMANCE)]
+    Conformance(ConformanceArguments),
+    /// Run a frontend again as a recording says: without network, store or context. Says where the run departs from the recording.
+    ///
+    /// Recordings are made by `rhost build --record-frontend FILE`, and kept in the store by themselves when a frontend falls.
+    #[command(after_long_help = manual::FRONTEND_REPLAY)]
+    Replay(ReplayArguments),
+}
+
+/// `rhost frontend conformance`.
+#[derive(Debug, Args)]
+pub struct ConformanceArguments {
+    /// The folder with the frontend's tests, as `rhost frontend test` runs them: those that succeed are the samples of the language.
+    #[arg(value_name = "DIR", default_value = "tests")]
+    pub directory: PathBuf,
+    /// The frontend: a component file (`./x.wasm`), an image reference, or `stock`, the built-in one.
+    #[arg(long, value_name = "REF|FILE", default_value = "stock")]
+    pub frontend: String,
+    /// As a JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `rhost frontend replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArguments {
+    /// The recording.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Run this frontend in place of the recorded one: a component file (`./x.wasm`), an image reference, or `stock`.
+    #[arg(long, value_name = "REF|FILE")]
+    pub frontend: Option<String>,
+    /// As a JSON object.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `rhost frontend test`.
@@ -321,7 +357,25 @@ pub struct PushFrontendArguments {
     /// Where to, as in `registry.example/team/lang:1`.
     #[arg(value_name = "REF")]
     pub reference: String,
-    /// Set an annotation of the manifest, as in `org.opencontainers.image.version=1.2`.
+    /// What the frontend is called; `inspect` shows this and what follows.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Its version, as in `1.2.0`.
+    #[arg(long, value_name = "VERSION")]
+    pub frontend_version: Option<String>,
+    /// Build languages that it reads.
+    #[arg(long, value_name = "LANGUAGE", value_delimiter = ',')]
+    pub language: Vec<String>,
+    /// Names of build files that it is for, as in `*.lines`.
+    #[arg(long, value_name = "PATTERN", value_delimiter = ',')]
+    pub file_pattern: Vec<String>,
+    /// Requests for information that it answers, as in `frontend.lint`.
+    #[arg(long, value_name = "REQUEST", value_delimiter = ',')]
+    pub subrequest: Vec<String>,
+    /// Where its language is documented.
+    #[arg(long, value_name = "URL")]
+    pub docs: Option<String>,
+    /// Set an annotation of the manifest, as in `org.opencontainers.image.licenses=MIT`; goes before those of the flags above.
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
     /// Layout of the artifact: `cncf`, `plain`, or `auto`, which is cncf and then plain where the registry refuses it.
@@ -416,6 +470,9 @@ pub struct FrontendArguments {
     /// (`./lang`), which is built if it has changed, or an image reference.
     #[arg(long, value_name = "REF|FILE|DIR", help_heading = WHAT)]
     pub frontend: Option<String>,
+    /// Write to FILE how the frontend ran: what it was asked, what it asked and was told. `rhost frontend replay FILE` runs it again.
+    #[arg(long, value_name = "FILE", help_heading = SHOWN)]
+    pub record_frontend: Option<PathBuf>,
     /// Network of RUN steps. `host` also allows `network.host`.
     #[arg(long, value_name = "MODE", default_value = "default", value_parser = ["default", "none", "host"], help_heading = HOW)]
     pub network: String,

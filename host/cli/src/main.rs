@@ -7,6 +7,7 @@ mod failure;
 mod manual;
 mod progress;
 mod project;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
             return ExitCode::from(6);
         }
     };
+    if let Err(error) = trace::begin() {
+        eprintln!("ERROR: {error}");
+        return ExitCode::from(2);
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

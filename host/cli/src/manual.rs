@@ -98,7 +98,7 @@ Examples:
 pub const FRONTEND_PUSH: &str = "\
 Examples:
   rhost frontend push lang.wasm registry.example/team/lang:1
-  rhost frontend push --annotation org.opencontainers.image.version=1.2 lang.wasm registry.example/team/lang:1.2";
+  rhost frontend push --name lang --frontend-version 1.2 --language lang --file-pattern '*.lang' lang.wasm registry.example/team/lang:1.2";
 
 /// Of `rhost frontend test`.
 pub const FRONTEND_TEST: &str = "\
@@ -125,6 +125,32 @@ Exit codes:
   0  done, or up to date
   2  no project, or a tool is missing: the message says how to get it
   4  a tool failed, or what it made is no frontend";
+
+/// Of `rhost frontend conformance`.
+pub const FRONTEND_CONFORMANCE: &str = "\
+Examples:
+  rhost frontend conformance --frontend ./lang.wasm       samples are the tests in tests/
+  rhost frontend conformance --frontend registry.example/team/lang:1 samples --json
+
+Exit codes:
+  0    every check passed or does not apply
+  1    a check failed
+  2    a case.toml is wrong
+  4    the frontend cannot be loaded
+  5    its registry failed";
+
+/// Of `rhost frontend replay`.
+pub const FRONTEND_REPLAY: &str = "\
+Examples:
+  rhost build --record-frontend run.recording .
+  rhost frontend replay run.recording
+  rhost frontend replay --frontend ./fixed.wasm run.recording    what the next version would do
+
+Exit codes:
+  0    it ended as it had, be that an answer or a crash
+  1    it departed from the recording, or ended otherwise
+  2    the file is no recording
+  4    the frontend cannot be loaded";
 
 /// What `rhost build` without a context is told.
 pub const NO_CONTEXT: &str = "\

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
-use rhost_frontend::{Frontend, Invocation, LoadError, Outcome, Recorder, Transcript};
+use rhost_frontend::{Frontend, Invocation, LoadError, Outcome, Recorder, RunError, Tape, Transcript};
 use rhost_llb::{Digest, Graph as LlbGraph, Limits as GraphLimits, OpKind};
 use rhost_registry::Reference;
 
@@ -15,6 +15,7 @@ use crate::blame;
 use crate::engine::Engine;
 use crate::error::{BuildError, Kind, Place};
 use crate::frontends::{Because, ChosenFrontend, FrontendBytes, FrontendSource};
+use crate::recordings;
 use crate::session::Session;
 
 /// The kind of facts that hold transcripts.
@@ -29,6 +30,8 @@ pub(crate) struct Consultation<'b> {
     pub(crate) file: &'b str,
     pub(crate) text: &'b [u8],
     pub(crate) invocation: Invocation,
+    /// Where its run is to be written to.
+    pub(crate) record: Option<&'b std::path::Path>,
 }
 
 /// Whether a source's URL holds a user's name or password: these are in nothing that is kept.
@@ -74,6 +77,7 @@ impl Consultation<'_> {
         shared.explainer.frontend(format!("{} {version}", self.chosen.source));
         let recorder = Arc::new(Recorder::new(self.session.clone()));
         if let Some(transcript) = &ready.transcript
+            && self.record.is_none()
             && let Some(outcome) = recorder.replay(transcript).await
         {
             return Ok(outcome);
@@ -82,7 +86,8 @@ impl Consultation<'_> {
             Some(frontend) => frontend,
             None => self.frontend(ready.bytes.as_ref()).await?,
         };
-        let outcome = frontend.build(recorder.clone(), self.invocation.clone(), &shared.rules.guest_limits()).await;
+        let tape = Arc::new(Tape::new(recorder.clone()));
+        let outcome = frontend.build(tape.clone(), self.invocation.clone(), &shared.rules.guest_limits()).await;
         if shared.pins.refusal().is_some() {
             // What the frontend made of what is not here is worth nothing, but that it tells what else would be wanted.
             for target in outcome.iter().flat_map(|outcome| &outcome.targets) {
@@ -94,7 +99,30 @@ impl Consultation<'_> {
         if let Some(refusal) = shared.pins.refusal() {
             return Err(refusal);
         }
-        let outcome = outcome.map_err(|error| blame::frontend(self.session, self.file, error))?;
+        let recording = || {
+            // Everybody has the built-in one.
+            let component = ready.bytes.as_ref().map_or(&[][..], |found| &found.bytes);
+            tape.recording(frontend.identity(), component, &self.invocation, outcome.as_ref()).encode()
+        };
+        if let Some(path) = self.record {
+            recordings::write(path, &recording()).map_err(|error| recordings::unwritable(path, &error))?;
+        }
+        let kept = match (&outcome, self.record) {
+            (Err(RunError::Stopped { .. } | RunError::BadAnswer { .. }), Some(path)) => Some(path.to_owned()),
+            (Err(RunError::Stopped { .. } | RunError::BadAnswer { .. }), None) => {
+                recordings::keep(&shared.store, &recording())
+            }
+            _ => None,
+        };
+        let outcome = outcome.map_err(|error| {
+            let error = blame::frontend(self.session, self.file, error);
+            match kept {
+                Some(path) => {
+                    error.hint(format!("to run it again as it ran: `rhost frontend replay {}`", path.display()))
+                }
+                None => error,
+            }
+        })?;
         if let Some(key) = ready.key
             && !names_credentials(&outcome)
             && let Some(bytes) = recorder.transcript(&outcome).and_then(|transcript| transcript.encode())

@@ -198,11 +198,22 @@ pub(crate) fn frontend(session: &Session, file: &str, error: RunError) -> BuildE
             error
         }
         (RunError::Refused { error, .. }, None) => refused(session, &error.to_string()),
-        (RunError::Stopped { identity, stop, backtrace }, _) => {
+        (RunError::Stopped { identity, stop, backtrace, place }, _) => {
             let mut error = BuildError::new(Kind::Frontend, format!("{identity} {stop}"));
             if !backtrace.is_empty() {
                 error.hints.push(format!("in the frontend: {}", backtrace.join(" <- ")));
             }
+            if let Some((source, range)) = place.filter(|(_, range)| range.start.0 > 0) {
+                let file = if source.filename.is_empty() { file.to_owned() } else { source.filename.clone() };
+                error.hints.push(format!("the frontend spoke of {file}:{} last", range.start.0));
+                error.place = Some(Place {
+                    file,
+                    first_line: range.start.0,
+                    last_line: range.end.0.max(range.start.0),
+                    text: String::from_utf8_lossy(&source.data).into_owned(),
+                });
+            }
+            error.hints.push(format!("the whole digest of the frontend is {}", identity.digest));
             error
         }
         (error, _) => BuildError::new(Kind::Frontend, error),

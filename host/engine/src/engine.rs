@@ -330,8 +330,15 @@ impl Engine {
             invocation.options.insert("cmdline".into(), line.clone());
         }
         let _ = session.frontend.set(chosen.source.clone());
-        let asked =
-            Consultation { engine: self, session: &session, chosen: &chosen, file: &file, text: &text, invocation };
+        let asked = Consultation {
+            engine: self,
+            session: &session,
+            chosen: &chosen,
+            file: &file,
+            text: &text,
+            invocation,
+            record: request.record.as_deref(),
+        };
         let outcome = asked.outcome().await?;
         Ok((session, outcome))
     }

@@ -293,6 +293,16 @@ impl Engine {
         loaded.map_err(|error| BuildError::new(Kind::Frontend, error))
     }
 
+    /// The frontend whose bytes these are, ready to run.
+    ///
+    /// # Errors
+    /// It is no frontend.
+    pub async fn load_component(&self, name: &str, bytes: &[u8]) -> Result<Frontend, BuildError> {
+        let (engine, compiler) = self.runtime()?;
+        let loaded = engine.compile(name, bytes, &compiler).await;
+        loaded.map_err(|error| BuildError::new(Kind::Frontend, error))
+    }
+
     /// What a component asks for and offers, and whether it can be a frontend.
     ///
     /// # Errors

@@ -34,6 +34,7 @@ mod overlay;
 mod prepare;
 mod pull;
 mod push;
+mod recordings;
 mod remote;
 mod request;
 mod rules;

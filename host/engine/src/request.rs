@@ -107,6 +107,8 @@ pub struct GraphRequest {
     pub normalize_modes: Option<bool>,
     /// `--explain`: all steps are told of.
     pub explain: bool,
+    /// `--record-frontend`: where the frontend's run is written to; the frontend is run even if its answer is known.
+    pub record: Option<PathBuf>,
     /// `--network`, `default` left out: `none` or `host`.
     pub network: Option<String>,
     /// `--add-host`, `HOST:IP` or `HOST=IP`.

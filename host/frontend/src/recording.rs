@@ -142,6 +142,8 @@ struct Head {
 pub struct Recording {
     head: Head,
     component: Vec<u8>,
+    /// Texts that the file must not hold, wherever they come up.
+    secrets: Vec<String>,
 }
 
 /// Whether a value is nobody's business, by its name; as the linter of Dockerfiles judges names.
@@ -160,10 +162,11 @@ fn without_credentials(text: &str) -> Option<String> {
 }
 
 impl Request {
-    fn of(invocation: &Invocation, left_out: &mut Vec<String>) -> Self {
+    fn of(invocation: &Invocation, left_out: &mut Vec<String>, secrets: &mut Vec<String>) -> Self {
         let mut checked = |prefix: &str, name: &str, value: &str| -> String {
             if prefix == "build-arg:" && is_secret(name) {
                 left_out.push(format!("{prefix}{name}"));
+                secrets.push(value.to_owned());
                 return LEFT_OUT.to_owned();
             }
             match without_credentials(value) {
@@ -202,7 +205,8 @@ impl End {
         match result {
             Err(error) => Self::Failed(error.what()),
             Ok(outcome) => {
-                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                // Digests: what was asked with secrets may hold them.
+                let text = |bytes: &[u8]| Digest::of(bytes).to_string();
                 let target = |target: &crate::host::Target| {
                     let definition = Digest::of(target.definition.encode()).to_string();
                     (target.platform.clone(), definition, text(&target.config))
@@ -227,8 +231,8 @@ pub(crate) struct Run<'r> {
 
 impl Recording {
     pub(crate) fn new(run: &Run<'_>, calls: Vec<(Asked, Told)>, whole: bool, reports: Vec<Report>) -> Self {
-        let mut left_out = Vec::new();
-        let request = Request::of(run.invocation, &mut left_out);
+        let (mut left_out, mut secrets) = (Vec::new(), Vec::new());
+        let request = Request::of(run.invocation, &mut left_out, &mut secrets);
         let head = Head {
             program: concat!("rhost ", env!("CARGO_PKG_VERSION")).to_owned(),
             name: run.name.to_owned(),
@@ -240,13 +244,21 @@ impl Recording {
             reports,
             end: End::of(run.result),
         };
-        Self { head, component: run.component.to_vec() }
+        Self { head, component: run.component.to_vec(), secrets }
     }
 
     /// A line that says what it is, a line of JSON, and the component.
     pub fn encode(&self) -> Vec<u8> {
-        let head = serde_json::to_vec(&self.head).unwrap_or_default();
-        [MAGIC.as_bytes(), b"\n", &head, b"\n", &self.component].concat()
+        let mut head = serde_json::to_string(&self.head).unwrap_or_default();
+        for secret in &self.secrets {
+            // As it stands in JSON. What is shorter than this says nothing.
+            let written = serde_json::to_string(secret).unwrap_or_default();
+            let written = written.trim_matches('"');
+            if written.len() > 3 {
+                head = head.replace(written, LEFT_OUT);
+            }
+        }
+        [MAGIC.as_bytes(), b"\n", head.as_bytes(), b"\n", &self.component].concat()
     }
 
     /// # Errors
@@ -265,7 +277,7 @@ impl Recording {
         if head.request.platforms.is_empty() {
             return Err(RecordingError::Damaged("it has no platform".into()));
         }
-        Ok(Self { head, component })
+        Ok(Self { head, component, secrets: Vec::new() })
     }
 
     /// What the frontend was called.
@@ -340,6 +352,15 @@ impl Recording {
     pub fn differences(&self, result: Result<&Outcome, &RunError>, reports: &[Report]) -> Vec<String> {
         let mut all = Vec::new();
         let (was, is) = (&self.head.end, End::of(result));
+        if let (End::Answered { targets: was, .. }, End::Answered { targets, .. }, false) =
+            (was, &is, self.head.left_out.is_empty())
+        {
+            // Of other values it cannot make the same.
+            if was.len() != targets.len() {
+                all.push(format!("it answered for {} platforms, and now for {}", was.len(), targets.len()));
+            }
+            return all;
+        }
         match (was, &is) {
             (was, is) if was == is => {}
             (End::Answered { targets: was, metadata: meta }, End::Answered { targets, metadata }) => {

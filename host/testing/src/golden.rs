@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use rhost_frontend::{Diagnostic, HostError, Mark, Outcome, Report, RunError, Severity};
+use rhost_frontend::{Diagnostic, Mark, Outcome, Report, RunError, Severity};
 use rhost_llb::{Graph, Limits};
 use serde_json::{Map, Value};
 
@@ -55,7 +55,7 @@ impl Golden {
                     files.insert(METADATA, format!("{:#}", Value::Object(all.collect())));
                 }
             }
-            Err(error) => report += &format!("failed: {}\n", failure(error)),
+            Err(error) => report += &format!("failed: {}\n", error.what()),
         }
         files.insert(REPORT, report.trim_end_matches('\n').to_owned());
         files.retain(|_, text| !text.is_empty());
@@ -103,23 +103,6 @@ fn json(bytes: &[u8]) -> Value {
     match serde_json::from_slice(bytes) {
         Ok(value) => value,
         Err(_) => Value::from(String::from_utf8_lossy(bytes)),
-    }
-}
-
-/// What a run failed with, without what changes with each build of the frontend.
-pub(crate) fn failure(error: &RunError) -> String {
-    match error {
-        RunError::Refused { error, .. } => match error {
-            HostError::NotFound(text)
-            | HostError::Denied(text)
-            | HostError::Invalid(text)
-            | HostError::Unsupported(text)
-            | HostError::TooLarge(text)
-            | HostError::Failed(text) => text.clone(),
-        },
-        RunError::Stopped { stop, .. } => format!("the frontend {stop}"),
-        RunError::BadAnswer { reason, .. } => format!("the frontend gave a wrong answer: {reason}"),
-        other => other.to_string(),
     }
 }
 

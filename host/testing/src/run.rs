@@ -7,7 +7,7 @@ use rhost_frontend::{Frontend, Limits, RunError};
 use crate::case::Case;
 use crate::diff::unified_diff;
 use crate::fake::FakeHost;
-use crate::golden::{Golden, failure};
+use crate::golden::Golden;
 
 /// How a test went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,8 +76,8 @@ pub async fn run_case(frontend: &Frontend, case: Case, update: bool) -> CaseResu
         .collect();
     match (&outcome, &wanted_error) {
         (Err(error), None) if problems.is_empty() => problems.push(unexpected(error)),
-        (Err(error), Some(wanted)) if !failure(error).contains(wanted) => {
-            problems.push(format!("it is to fail with `{wanted}`, and fails with `{}`\n", failure(error)));
+        (Err(error), Some(wanted)) if !error.what().contains(wanted) => {
+            problems.push(format!("it is to fail with `{wanted}`, and fails with `{}`\n", error.what()));
         }
         (Ok(_), Some(wanted)) => problems.push(format!("it is to fail with `{wanted}`, and does not fail\n")),
         _ => {}
@@ -120,7 +120,7 @@ pub async fn run_case(frontend: &Frontend, case: Case, update: bool) -> CaseResu
 }
 
 fn unexpected(error: &RunError) -> String {
-    let mut text = format!("it fails: {}\n", failure(error));
+    let mut text = format!("it fails: {}\n", error.what());
     if let RunError::Stopped { backtrace, .. } = error
         && !backtrace.is_empty()
     {

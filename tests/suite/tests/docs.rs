@@ -139,6 +139,11 @@ fn explaining() {
 }
 
 #[test]
+fn frontends_debugging() {
+    check("frontends/debugging.md");
+}
+
+#[test]
 fn frontends_testing() {
     check("frontends/testing.md");
 }

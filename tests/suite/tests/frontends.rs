@@ -154,3 +154,206 @@ fn a_graph_is_dumped_as_text() {
     assert!(told.contains("\nresult %1\ndigest sha256:"), "{told}");
     host.run(["debug", "dump-llb", "--format", "text", "--json", "ctx"]).expect("ran").failure(2);
 }
+
+/// A guest whose `build` starts to resolve an image, waits for it, marks an operation with a place, and then does `end`.
+fn falls(end: &str) -> Vec<u8> {
+    crate::syntax::guests::guest(&format!(
+        r#"(import "rhost:frontend/llb@0.1.0" "[constructor]metadata" (func $metadata (result i32)))
+        (import "rhost:frontend/llb@0.1.0" "[method]metadata.location" (func $location (param i32 i32 i32 i32)))
+        (import "rhost:frontend/llb@0.1.0" "[constructor]source-map" (func $source_map (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+        (import "rhost:frontend/report@0.1.0" "log" (func $log (param i32 i32 i32)))
+        (import "rhost:frontend/context@0.1.0" "read-file" (func $read_file (param i32 i32 i32 i32 i32 i64 i64 i32)))
+        (memory (export "memory") 2)
+        (data (i32.const 256) "dockerfile") (data (i32.const 272) "Dockerfile") (data (i32.const 288) "../../../../../../etc/passwd")
+        (data (i32.const 320) "it is too warm") (data (i32.const 352) "link") (data (i32.const 368) "gone")
+        (data (i32.const 512) "\02\00\00\00\00\00\00\00\02\00\00\00\00\00\00\00")
+        (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) (i32.const 4096))
+        (func $read (param $path i32) (param $length i32) (result i32)
+          (call $read_file (i32.const 256) (i32.const 10) (local.get $path) (local.get $length) (i32.const 0) (i64.const 0) (i64.const 0) (i32.const 32))
+          (i32.const 32))
+        (func $speak
+          (call $location (call $metadata)
+            (call $source_map (i32.const 272) (i32.const 10) (i32.const 0) (i32.const 0) (i32.load (i32.const 36)) (i32.load (i32.const 40)) (i32.const 0) (i32.const 0))
+            (i32.const 512) (i32.const 1)))
+        (func $deep_inside (unreachable))
+        (func $build (export "build") (param i32) (result i32)
+          (drop (call $read (i32.const 272) (i32.const 10))) {end} (unreachable))"#
+    ))
+}
+
+#[test]
+fn a_fall_is_told_recorded_and_replayed() {
+    let host = host();
+    let words = "(call $log (i32.const 4) (i32.const 320) (i32.const 14))";
+    let guest = falls(&format!("(call $speak) {words} (call $deep_inside)"));
+    let file = host.write("warm.wasm", &guest).expect("written").display().to_string();
+    host.write("ctx/Dockerfile", "first line\nsecond line\nthird line\n").expect("written");
+    let told = host.run(["build", "--progress", "plain", "--frontend", &file, "ctx"]).expect("ran").failure(4);
+    let digest = rhost_llb::Digest::of(&guest).to_string();
+    for text in [
+        "panicked: it is too warm",
+        "in the frontend: deep_inside <- build",
+        "Dockerfile:2\n",
+        "   2 | >>> second line\n",
+        "the frontend spoke of Dockerfile:2 last",
+        &digest,
+        "to run it again as it ran: `rhost frontend replay ",
+    ] {
+        assert!(told.contains(text), "{text}\n---\n{told}");
+    }
+    let (_, rest) = told.split_once("`rhost frontend replay ").expect("told");
+    let kept = rest.split('`').next().expect("a path").to_owned();
+    // Neither the context nor the component is needed any more.
+    fs::remove_dir_all(host.work().join("ctx")).expect("removed");
+    fs::remove_file(&file).expect("removed");
+    let again = host.run(["frontend", "replay", &kept]).expect("ran").success();
+    assert!(again.contains("now:      the frontend panicked: it is too warm\n   0: deep_inside\n"), "{again}");
+    assert!(again.ends_with("the same\n"), "{again}");
+    // Another version of it reads another file, which the recording does not have.
+    let other = host.write("cold.wasm", falls("(return (call $read (i32.const 368) (i32.const 4)))")).expect("written");
+    let other = host.run(["frontend", "replay", "--frontend", &other.display().to_string(), &kept]).expect("ran");
+    assert_eq!(other.code, 1, "{other:?}");
+    for text in [
+        "departs:  question 2 is new: it asked for the file `gone` of the context `dockerfile`\n",
+        "departs:  it ended with `the frontend panicked: it is too warm`, and now with `the recording has no answer",
+    ] {
+        assert!(other.stdout.contains(text), "{text}\n---\n{}", other.stdout);
+    }
+    // A few are kept, and they are nobody else's to read.
+    host.write("ctx/Dockerfile", "x\n").expect("written");
+    for number in 0..6 {
+        let file = host.write("warm.wasm", falls(&format!("(drop (i32.const {number}))"))).expect("written");
+        host.run(["build", "--frontend", &file.display().to_string(), "ctx"]).expect("ran").failure(4);
+    }
+    let entries: Vec<_> = fs::read_dir(host.root().join("recordings-v1")).expect("kept").flatten().collect();
+    assert_eq!(entries.len(), 4);
+    use std::os::unix::fs::PermissionsExt as _;
+    assert!(entries.iter().all(|entry| entry.metadata().expect("facts").permissions().mode() & 0o077 == 0));
+}
+
+#[test]
+fn a_build_is_recorded_when_asked_and_holds_no_secret() {
+    let host = host();
+    host.write("ctx/Dockerfile", "FROM scratch\nARG API_TOKEN\nARG PLAIN\nCOPY a /a\n").expect("written");
+    host.write("ctx/a", "a").expect("written");
+    let record = |more: &[&str]| {
+        let arguments = ["build", "--record-frontend", "run", "-o", "type=oci,dest=out.tar", "ctx"];
+        host.run(arguments.iter().chain(more)).expect("ran").success();
+        fs::read(host.work().join("run")).expect("recorded")
+    };
+    record(&[]);
+    // Also where the answer is known: the frontend runs then.
+    let recording = record(&["--build-arg", "API_TOKEN=hunter2", "--build-arg", "PLAIN=seen"]);
+    let text = String::from_utf8_lossy(&recording);
+    assert!(text.starts_with("rhost-frontend-recording 1\n") && text.contains("seen") && !text.contains("hunter2"));
+    let told = host.run(["frontend", "replay", "run"]).expect("ran").success();
+    assert!(told.contains("left out: build-arg:API_TOKEN\n") && told.ends_with("the same\n"), "{told}");
+    let told = host.run(["frontend", "replay", "--json", "run"]).expect("ran").success();
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["departures"], serde_json::json!([]), "{told}");
+    for (bytes, why) in [(&b"#!/bin/sh"[..], "it is no recording of a frontend"), (&recording[..60], "is damaged")] {
+        host.write("broken", bytes).expect("written");
+        let told = host.run(["frontend", "replay", "broken"]).expect("ran").failure(2);
+        assert!(told.contains(why), "{told}");
+    }
+}
+
+#[test]
+fn host_calls_are_traced() {
+    let host = host();
+    host.write("ctx/Dockerfile", "FROM scratch\nCOPY a /a\n").expect("written");
+    let traced = |place: &str| {
+        let mut command = host.command(["debug", "dump-llb", "--format", "text", "ctx"]);
+        rhost_kit::Ran::of(command.env("RHOST_FRONTEND_TRACE", place)).expect("ran")
+    };
+    let told = traced("1").stderr;
+    for text in [
+        "frontend: context.read-file(name=\"dockerfile\"",
+        "FROM scratch",
+        "frontend: llb.source(identifier=\"local://context\"",
+    ] {
+        assert!(told.contains(text), "{text}\n---\n{told}");
+    }
+    let calls = told.lines().filter(|line| line.starts_with("frontend: "));
+    assert!(
+        calls.clone().count() > 10 && calls.clone().all(|line| line.ends_with(']') && line.contains(" -> ")),
+        "{told}"
+    );
+    // The answer is known by now, and the guest does not run; another build file is another question.
+    host.write("ctx/Dockerfile", "FROM scratch\nCOPY a /b\n").expect("written");
+    assert!(!traced("trace.txt").stderr.contains("frontend: "));
+    assert!(
+        fs::read_to_string(host.work().join("trace.txt")).expect("written").contains("frontend: llb.[method]file.")
+    );
+}
+
+#[test]
+fn a_frontend_cannot_leave_its_context() {
+    let host = host();
+    host.write("ctx/Dockerfile", "x\n").expect("written");
+    std::os::unix::fs::symlink("/etc/passwd", host.work().join("ctx/link")).expect("linked");
+    for (end, told) in [
+        // What it read becomes its error, if it read anything: the list is no text of an error then.
+        ("(return (call $read (i32.const 288) (i32.const 28)))", "etc/passwd"),
+        ("(return (call $read (i32.const 352) (i32.const 4)))", "not found"),
+    ] {
+        let file = host.write("out.wasm", falls(end)).expect("written").display().to_string();
+        let ran = host.run(["build", "--frontend", &file, "ctx"]).expect("ran");
+        assert!(ran.code != 0 && ran.stderr.contains(told) && !ran.stderr.contains("root:"), "{ran:?}");
+    }
+}
+
+#[test]
+fn the_frontends_of_this_repository_conform() {
+    let host = host();
+    let check = |arguments: &[&str]| host.run(["frontend", "conformance"].iter().chain(arguments)).expect("ran");
+    let cases = checkout("frontends/dockerfile/cases").display().to_string();
+    let told = check(&[&cases]);
+    assert_eq!(told.code, 0, "{}", told.stdout);
+    assert!(told.stdout.contains("pass     the same answer each time\n"), "{}", told.stdout);
+    let without = check(&["nowhere"]);
+    assert_eq!(without.code, 0, "{}", without.stdout);
+    let without = without.stdout;
+    assert!(without.contains("n/a      the same answer each time: there is no sample"), "{without}");
+    let Some(lines) = built("lines") else { return };
+    let cases = checkout("frontends/lines/cases").display().to_string();
+    let told = check(&["--frontend", &lines, &cases, "--json"]).success();
+    let told: serde_json::Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["fail"], 0, "{told:#}");
+}
+
+#[test]
+fn a_bad_frontend_fails_the_checks() {
+    let host = host();
+    case(&host, "sample", "", "any\n");
+    // It falls whatever it is asked.
+    let file = host.write("bad.wasm", falls("")).expect("written").display().to_string();
+    let told = host.run(["frontend", "conformance", "--frontend", &file]).expect("ran");
+    assert_eq!(told.code, 1, "{told:?}");
+    for check in [
+        "samples build",
+        "one result for each platform",
+        "a build file that is binary",
+        "a build file of 1 MiB",
+        "a build file that is not there",
+        "errors name file and line",
+        "options that it does not know",
+        "a target that is not there",
+        "a context that is denied",
+        "a host without any feature",
+        "the request frontend.lint",
+    ] {
+        assert!(told.stdout.contains(&format!("FAIL     {check}")), "{check}\n---\n{}", told.stdout);
+    }
+    // It answers each time with the same error, which names nothing.
+    let file = host.write("mute.wasm", falls("(i32.store8 (i32.const 16) (i32.const 1)) (i32.store8 (i32.const 20) (i32.const 5)) (return (i32.const 16))"));
+    let file = file.expect("written").display().to_string();
+    let told = host.run(["frontend", "conformance", "--frontend", &file]).expect("ran").stdout;
+    for text in [
+        "its error does not name the file",
+        "its error has no place",
+        "it neither answers nor says that it does not support this",
+    ] {
+        assert!(told.contains(text), "{text}\n---\n{told}");
+    }
+}

@@ -148,7 +148,18 @@ fn a_pushed_frontend_is_what_other_tools_pull() {
     let (Some(lines), Some(stage)) = (lines(), stage()) else { return };
     let file = lines.display().to_string();
     let to = stage.proxy.name("ours:1");
-    let pushed = stage.host.run(["frontend", "push", &file, &to, "--annotation", "org.example.docs=https://x.example"]);
+    let about = [
+        "--name",
+        "lines",
+        "--frontend-version",
+        "1.2.0",
+        "--file-pattern",
+        "*.lines,Lines",
+        "--docs",
+        "https://d.example",
+    ];
+    let arguments = ["frontend", "push", &file, &to, "--annotation", "org.example.docs=https://x.example"];
+    let pushed = stage.host.run(arguments.iter().chain(&about));
     let pinned = pushed.expect("ran").success().trim().to_owned();
     assert!(pinned.starts_with(&format!("{to}@sha256:")), "{pinned}");
     a_pushed_frontend_builds(&stage, &to);
@@ -157,6 +168,11 @@ fn a_pushed_frontend_is_what_other_tools_pull() {
         "track:    rhost:frontend@0.1.0",
         "rhost:frontend/llb@0.1.0",
         "about:    org.example.docs=https://x.example",
+        "about:    dev.rhost.frontend.name=lines",
+        "about:    dev.rhost.frontend.file-patterns=*.lines,Lines",
+        "about:    org.opencontainers.image.version=1.2.0",
+        "about:    org.opencontainers.image.documentation=https://d.example",
+        "limits:   64 MiB of memory, 1s of computing, 32 MiB a call",
         "  build",
     ] {
         assert!(shown.contains(wanted), "{wanted}: {shown}");

@@ -60,6 +60,12 @@ pub async fn run(arguments: Arguments, namespace: UserNamespace) -> Result<u8, B
         Command::Prune(prune) => disk::prune(&engine, &prune),
         Command::Frontend { command: FrontendCommand::Inspect(inspect) } => frontend::inspect(&engine, &inspect).await,
         Command::Frontend { command: FrontendCommand::Test(test) } => return frontend::test(&engine, &test).await,
+        Command::Frontend { command: FrontendCommand::Conformance(checks) } => {
+            return frontend::conformance(&engine, &checks).await;
+        }
+        Command::Frontend { command: FrontendCommand::Replay(replay) } => {
+            return frontend::replay(&engine, &replay).await;
+        }
         Command::Frontend { command: FrontendCommand::Push(push) } => frontend::push(&engine, &push).await,
         Command::Debug { command: DebugCommand::DumpLlb(dump) } => debug::dump_llb(&engine, dump).await,
     };

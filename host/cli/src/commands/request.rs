@@ -97,6 +97,7 @@ pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Resul
         pull: flags.pull,
         normalize_modes: flags.normalize_modes,
         explain: false,
+        record: flags.record_frontend,
         network: (flags.network != "default").then_some(flags.network),
         add_hosts,
         options,

@@ -1,4 +1,5 @@
 //! Frontends as the engine uses them: hostile guests, strange bytes, the private cache, and real guests where they are built.
+mod archive;
 mod guests;
 mod hostile;
 mod kit;

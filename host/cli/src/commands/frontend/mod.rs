@@ -1,5 +1,7 @@
 //! `rhost frontend`: write frontends, look at them, test them, and ship them.
+mod conformance;
 pub mod project;
+mod replay;
 mod test;
 
 use std::collections::BTreeMap;
@@ -9,6 +11,8 @@ use rhost_engine::{BuildError, Engine, FrontendPush, FrontendSource, Kind, WasmL
 use super::request;
 use crate::arguments::{InspectFrontendArguments, PushFrontendArguments};
 
+pub use conformance::conformance;
+pub use replay::replay;
 pub use test::test;
 
 /// The frontend that `--frontend` names: `stock`, a file, a project, which is built if it has changed, or a reference.
@@ -31,6 +35,7 @@ pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> R
     let found = engine.frontend_bytes(&source(&arguments.frontend)?).await?;
     let inspected = engine.inspect_frontend(&found).await?;
     let refusal = inspected.refusal.as_ref().map(ToString::to_string);
+    let limits = rhost_frontend::Limits::HOSTILE;
     if arguments.json {
         let value = serde_json::json!({
             "name": found.name,
@@ -41,6 +46,7 @@ pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> R
             "track": inspected.track,
             "imports": inspected.imports,
             "exports": inspected.exports,
+            "limits": { "memory": limits.memory, "compute": limits.compute.as_secs_f64(), "callPayload": limits.call_payload },
             "refusal": refusal,
         });
         println!("{value:#}");
@@ -55,6 +61,12 @@ pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> R
         for (key, value) in &found.annotations {
             println!("about:    {key}={value}");
         }
+        println!(
+            "limits:   {} MiB of memory, {:?} of computing, {} MiB a call; a policy may say otherwise",
+            limits.memory >> 20,
+            limits.compute,
+            limits.call_payload >> 20
+        );
         for (title, names) in [("imports", &inspected.imports), ("exports", &inspected.exports)] {
             println!("{title}:");
             for name in names {
@@ -68,13 +80,29 @@ pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> R
     }
 }
 
+/// What the flags say of the frontend, under the keys of OCI where it has one.
+fn about(arguments: &PushFrontendArguments) -> BTreeMap<String, String> {
+    let list = |texts: &[String]| (!texts.is_empty()).then(|| texts.join(","));
+    [
+        ("dev.rhost.frontend.name", arguments.name.clone()),
+        ("org.opencontainers.image.version", arguments.frontend_version.clone()),
+        ("dev.rhost.frontend.languages", list(&arguments.language)),
+        ("dev.rhost.frontend.file-patterns", list(&arguments.file_pattern)),
+        ("dev.rhost.frontend.subrequests", list(&arguments.subrequest)),
+        ("org.opencontainers.image.documentation", arguments.docs.clone()),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+    .collect()
+}
+
 /// Pushes a component, and prints the name that pins it.
 ///
 /// # Errors
 /// It is no frontend, or the registry refuses it.
 pub async fn push(engine: &Engine, arguments: &PushFrontendArguments) -> Result<(), BuildError> {
     let wrong = |message: String| BuildError::new(Kind::Request, message);
-    let mut annotations = BTreeMap::new();
+    let mut annotations = about(arguments);
     for text in &arguments.annotation {
         let (key, value) =
             text.split_once('=').ok_or_else(|| wrong(format!("--annotation {text}: wanted KEY=VALUE")))?;

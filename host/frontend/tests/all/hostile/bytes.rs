@@ -50,7 +50,8 @@ async fn what_is_nested_or_repeated_too_much_is_refused() {
         outer.extend(&nested);
         nested = outer;
     }
-    assert!(told(&kit, &nested).await.is_some_and(|text| text.contains("is no WebAssembly component")));
+    // Deeper than any tool goes; legal, but no frontend.
+    assert!(told(&kit, &nested).await.is_some());
     let types = format!("(component {})", "(type string)".repeat(1_100_000));
     let blocks = format!("(component (core module (func {}{})))", "(block ".repeat(20_000), ")".repeat(20_000));
     let locals = format!("(component (core module (func {})))", "(local i64)".repeat(60_000));
