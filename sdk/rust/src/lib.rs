@@ -32,7 +32,7 @@ pub use bindings::rhost::frontend::llb::{BindMode, CacheSharing, NetworkMode, Se
 pub use bindings::rhost::frontend::llb::{Metadata, SourceMap, State, scratch};
 pub use bindings::rhost::frontend::outcome::Outcome;
 pub use bindings::rhost::frontend::types::{Error, Platform, Position, Range};
-pub use bindings::rhost::frontend::{context, images, invocation, llb, outcome, report, types};
+pub use bindings::rhost::frontend::{context, images, invocation, llb, outcome, report, solve, types};
 pub use build_file::BuildFile;
 pub use config::ImageConfig;
 pub use serde_json::json;
