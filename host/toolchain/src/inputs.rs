@@ -5,8 +5,8 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Result, ToolchainError};
 
-/// Directories that tools make, and what is about the project rather than in it.
-const NOT_INPUTS: [&str; 8] = [".git", ".github", ".rhost", "target", "node_modules", "__pycache__", "tests", "dist"];
+/// What tools make at the top of a project, and what is about the project rather than in it. Below, the same names are the author's.
+const NOT_INPUTS: [&str; 6] = [".git", ".github", ".rhost", "target", "node_modules", "tests"];
 
 /// The digest of the files below `dir`, by name, mode of execution left out, and of `recipe`, which stands for how they are used.
 pub(crate) fn digest(dir: &Path, recipe: &str) -> Result<String> {
@@ -23,7 +23,10 @@ fn add(dir: &Path, prefix: &str, hasher: &mut Sha256) -> Result<()> {
     for entry in entries {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        if NOT_INPUTS.contains(&&*name) || name.ends_with(".wasm") || name.ends_with(".md") {
+        let made = prefix.is_empty() && (NOT_INPUTS.contains(&&*name) || name.ends_with(".wasm"));
+        // The SDK's pages change more often than its code.
+        let page = prefix == "sdk/" && name == "README.md";
+        if made || page || name == "__pycache__" {
             continue;
         }
         let (path, at) = (entry.path(), format!("{prefix}{name}"));
@@ -59,9 +62,12 @@ mod tests {
         write("a.wasm", "1");
         assert_eq!(digest(), first);
         assert_ne!(super::digest(dir.path(), "s").unwrap(), first);
+        write("src/target/x", "1");
+        let with_target = digest();
+        assert_ne!(with_target, first);
         write("src/a", "2");
         let second = digest();
-        assert_ne!(second, first);
+        assert_ne!(second, with_target);
         write("src/b", "");
         assert_ne!(digest(), second);
     }
