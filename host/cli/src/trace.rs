@@ -31,6 +31,8 @@ struct Trace {
     out: Mutex<Box<dyn Write + Send>>,
     next: AtomicU64,
     calls: Mutex<HashMap<u64, Call>>,
+    /// When the last frontend began to be loaded, until it calls.
+    loading: Mutex<Option<Instant>>,
 }
 
 thread_local! {
@@ -52,7 +54,8 @@ pub fn begin() -> Result<(), String> {
         let file = std::fs::File::create(&place);
         Box::new(file.map_err(|error| format!("RHOST_FRONTEND_TRACE={}: {error}", place.display()))?)
     };
-    let trace = Trace { out: Mutex::new(out), next: AtomicU64::new(1), calls: Mutex::default() };
+    let trace =
+        Trace { out: Mutex::new(out), next: AtomicU64::new(1), calls: Mutex::default(), loading: Mutex::default() };
     tracing::subscriber::set_global_default(trace).map_err(|error| error.to_string())
 }
 
@@ -120,6 +123,12 @@ fn readable(text: &str) -> String {
 }
 
 impl Trace {
+    fn line(&self, line: std::fmt::Arguments<'_>) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who cannot write a trace goes on without.
+        let _ = writeln!(out, "{line}");
+    }
+
     fn with<T>(&self, id: u64, work: impl FnOnce(&mut Call) -> T) -> Option<T> {
         self.calls.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&id).map(work)
     }
@@ -127,12 +136,16 @@ impl Trace {
 
 impl Subscriber for Trace {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("rhost_frontend::v0_1::bindings")
+        metadata.target() == rhost_frontend::LOADING || metadata.target().starts_with("rhost_frontend::v0_1::bindings")
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
         if span.metadata().name() == CALL {
+            if let Some(since) = self.loading.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                let took = since.elapsed().as_secs_f64() * 1e3;
+                self.line(format_args!("frontend: its first call, {took:.2} ms after it began to be loaded"));
+            }
             let mut fields = Fields::default();
             span.record(&mut fields);
             let call = Call {
@@ -151,6 +164,13 @@ impl Subscriber for Trace {
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
     fn event(&self, event: &Event<'_>) {
+        if event.metadata().target() == rhost_frontend::LOADING {
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            self.line(format_args!("frontend: {} is loaded", fields.message));
+            *self.loading.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            return;
+        }
         let Some(id) = INSIDE.with_borrow(|inside| inside.last().copied()) else { return };
         let mut fields = Fields::default();
         event.record(&mut fields);
@@ -178,12 +198,12 @@ impl Subscriber for Trace {
     fn try_close(&self, span: Id) -> bool {
         let call = self.calls.lock().unwrap_or_else(PoisonError::into_inner).remove(&span.into_u64());
         if let Some(Call { name, arguments, since, answer }) = call {
-            let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
-            // Who cannot write a trace goes on without.
-            let _ = match answer {
-                Some((answer, took)) => writeln!(out, "frontend: {name}({arguments}) -> {answer} [{took:.1?}]"),
-                None => writeln!(out, "frontend: {name}({arguments}) stopped [{:.1?}]", since.elapsed()),
-            };
+            match answer {
+                Some((answer, took)) => {
+                    self.line(format_args!("frontend: {name}({arguments}) -> {answer} [{took:.1?}]"))
+                }
+                None => self.line(format_args!("frontend: {name}({arguments}) stopped [{:.1?}]", since.elapsed())),
+            }
         }
         true
     }

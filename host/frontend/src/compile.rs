@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use rhost_llb::Digest;
 use tokio::io::AsyncWriteExt;
 use wasmtime::component::Component;
+use wasmtime::{OptLevel, RegallocAlgorithm};
 
 use crate::engine::{Engine, config};
 use crate::error::{Identity, LoadError};
@@ -105,8 +107,9 @@ pub fn precompile(component: &[u8]) -> Result<Vec<u8>, crate::EngineError> {
     Ok(out)
 }
 
-/// An entry starts with the hex sha256 of the code that follows.
-const CHECKSUM: usize = 64;
+/// An entry is the code, and the BLAKE3 of it: behind it, so that the code can be mapped from the file. What a JavaScript engine becomes is 40 MB, of
+/// which a build runs little.
+const CHECKSUM: usize = blake3::OUT_LEN;
 
 impl Compiler {
     /// The component's code: from the cache, else compiled in a child and cached.
@@ -207,6 +210,9 @@ impl Compiler {
     }
 }
 
+/// Bytes of a component from which on it is compiled without optimisation.
+const LARGE: usize = 6 << 20;
+
 /// Exit code of the child for bytes that are no valid component.
 const INVALID: i32 = 3;
 
@@ -239,7 +245,12 @@ fn compile_child() -> Result<(), (i32, String)> {
     }
     let mut bytes = Vec::new();
     stdin.read_to_end(&mut bytes).map_err(|error| broken(&error))?;
-    let engine = wasmtime::Engine::new(&config(None)).map_err(|error| broken(&format!("{error:#}")))?;
+    let mut config = config(None);
+    if bytes.len() >= LARGE {
+        // A language's whole runtime, of which a build file uses little: the wait for its compilation is what people notice.
+        config.cranelift_opt_level(OptLevel::None).cranelift_regalloc_algorithm(RegallocAlgorithm::SinglePass);
+    }
+    let engine = wasmtime::Engine::new(&config).map_err(|error| broken(&format!("{error:#}")))?;
     let code = engine.precompile_component(&bytes).map_err(|error| (INVALID, format!("{error:#}")))?;
     std::io::stdout().lock().write_all(&code).map_err(|error| broken(&error))
 }
@@ -287,13 +298,19 @@ fn read_entry(engine: &Engine, path: &Path) -> Option<Component> {
     if !facts.is_file() || facts.uid() != rustix::process::geteuid().as_raw() || facts.mode() & 0o022 != 0 {
         return None;
     }
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).ok()?;
-    let (sum, code) = bytes.split_at_checked(CHECKSUM)?;
-    if checksum(code) != sum {
+    let code = facts.len().checked_sub(CHECKSUM as u64)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_reader((&mut file).take(code)).ok()?;
+    let mut sum = [0; CHECKSUM];
+    file.read_exact(&mut sum).ok()?;
+    if hasher.count() != code || *hasher.finalize().as_bytes() != sum {
         return None;
     }
-    deserialize(engine, code).ok()
+    // The very file that was read, whatever its name stands for by now.
+    let place = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // SAFETY: as in `deserialize`; the file is in a directory that only we can write, nobody writes to one that is there, and its checksum is right.
+    let mapped = unsafe { Component::deserialize_file(engine.wasmtime(), place) };
+    mapped.inspect_err(|error| tracing::debug!("an entry of compiled frontends is of no use: {error:#}")).ok()
 }
 
 /// Waits for the lock on `path`; it ends with the file, and so with this process. The file stays: it is empty.
@@ -314,14 +331,10 @@ fn write_entry(path: &Path, code: &[u8]) -> std::io::Result<()> {
     // Two processes may write the same entry at once: each its own file, the last rename stays.
     let part = path.with_extension(format!("{}.part", std::process::id()));
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part)?;
-    file.write_all(&checksum(code))?;
     file.write_all(code)?;
+    file.write_all(blake3::hash(code).as_bytes())?;
     drop(file);
     std::fs::rename(part, path)
-}
-
-fn checksum(code: &[u8]) -> Vec<u8> {
-    Digest::of(code).hex().into_bytes()
 }
 
 fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {

@@ -11,6 +11,9 @@ use crate::host::{FrontendHost, Invocation, Outcome};
 use crate::limits::Limits;
 use crate::v0_1;
 
+/// Where `tracing` hears that a frontend begins to be loaded.
+pub const LOADING: &str = "rhost_frontend::loading";
+
 /// A guest that may be run. Cheap to clone.
 #[derive(Clone)]
 pub struct Frontend {
@@ -23,6 +26,7 @@ impl Engine {
     /// Makes a frontend of a component's bytes: compiled in a limited child process or taken from the cache, its imports and exports
     /// checked. `name` is what messages call it.
     pub async fn compile(&self, name: &str, bytes: &[u8], compiler: &Compiler) -> Result<Frontend, LoadError> {
+        tracing::trace!(target: LOADING, "{name}");
         let identity = Identity { name: name.to_owned(), digest: Digest::of(bytes) };
         let component = compiler.component(self, &identity, bytes).await?;
         self.prepare(identity, &component)
@@ -30,6 +34,7 @@ impl Engine {
 
     /// Makes a frontend of one that is part of this program: from its embedded code, else as [`Engine::compile`] does.
     pub async fn embedded(&self, name: &str, embedded: &Embedded, compiler: &Compiler) -> Result<Frontend, LoadError> {
+        tracing::trace!(target: LOADING, "{name}");
         match embedded.load(self) {
             Some(component) => self.prepare(embedded.identity(name), &component),
             None => self.compile(name, embedded.component, compiler).await,

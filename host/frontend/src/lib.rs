@@ -21,7 +21,7 @@ mod v0_1;
 pub use compile::{CompileLimits, Compiler, Embedded, compile_main, precompile};
 pub use engine::{Allocation, Engine, EngineError};
 pub use error::{Identity, LoadError, RunError, Stop};
-pub use frontend::Frontend;
+pub use frontend::{Frontend, LOADING};
 pub use host::{
     ByteRange, Diagnostic, FileKind, FileStat, FrontendHost, HostError, ImageQuery, Invocation, Level, Mark, Outcome,
     Range, Report, ResolveMode, ResolvedImage, Severity, SolvedTree, SourceText, Target,

@@ -1,5 +1,6 @@
 //! The cases. Each makes what it builds, builds it in turns with both, checks that both did the work, and answers rows.
 mod context;
+mod frontend;
 mod graph;
 mod image;
 mod memory;
@@ -33,6 +34,11 @@ pub const ALL: &[Case] = &[
     Case { name: "graph", about: "a graph of 1,000 vertices: cold, no-op", run: graph::run },
     Case { name: "layer", about: "a 300 MB layer to an OCI archive, gzip and zstd", run: image::layer },
     Case { name: "pull", about: "pull and unpack an image of five layers, 180 MB", run: image::pull },
+    Case {
+        name: "frontend",
+        about: "frontends in four languages: from loading to the first call, compilation, a graph of 10,000 vertices",
+        run: frontend::run,
+    },
     Case { name: "memory", about: "the most memory while building", run: memory::run },
     Case { name: "large", about: "a graph of 10,000 vertices: cold, no-op, against 1,000", run: graph::large },
     Case { name: "records", about: "a no-op beside 100,000 records of other builds", run: graph::records },
@@ -44,6 +50,8 @@ pub struct Bench {
     pub directory: PathBuf,
     /// Timed builds of each kind.
     pub repeats: usize,
+    /// The binary.
+    pub binary: PathBuf,
     rhost: Rhost,
     buildkit: BuildKit,
     /// Serves the base images.
@@ -77,6 +85,7 @@ impl Bench {
         ensure!(repeats > 0, "--repeats must be at least 1");
         let registry = rhost_kit::Registry::start()?;
         let mut bench = Self {
+            binary: rhost.clone(),
             rhost: Rhost::new(rhost, &directory.join("rhost"))?,
             buildkit: BuildKit::new(buildkit, &directory.join("buildkit"), registry.address())?,
             directory: directory.to_path_buf(),
