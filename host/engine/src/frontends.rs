@@ -10,7 +10,7 @@ use std::io::Read;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use rhost_frontend::{Allocation, CompileLimits, Compiler, Frontend, Inspection};
+use rhost_frontend::{Allocation, CompileLimits, Compiler, Frontend, Inspection, Limits};
 use rhost_llb::{BlobDigest, Digest};
 use rhost_registry::{Client, Reference, pull_wasm};
 
@@ -21,7 +21,7 @@ use crate::event::Events;
 use crate::images::registries;
 use crate::lock::{LockKey, LockKind, NotHere, Pin, Pins, SourceRules};
 use crate::request::{FrontendChoice, GraphRequest};
-use crate::rules::{RuleLine, Rules};
+use crate::rules::{RuleLine, Rules, list};
 use crate::syntax::syntax_of;
 use crate::uploads::Upload;
 
@@ -311,6 +311,27 @@ impl Engine {
         let (engine, compiler) = self.runtime()?;
         let inspected = engine.inspect(&found.name, &found.bytes, &compiler).await;
         inspected.map_err(|error| BuildError::new(Kind::Frontend, error))
+    }
+
+    /// The signatures that its registry has of a frontend; whose they are is not looked at. None of what is no image.
+    ///
+    /// # Errors
+    /// The registry does not say.
+    pub async fn frontend_signatures(
+        &self,
+        source: &FrontendSource,
+        found: &FrontendBytes,
+    ) -> Result<Vec<String>, BuildError> {
+        let (FrontendSource::Image(text), Some(manifest)) = (source, found.manifest) else { return Ok(Vec::new()) };
+        let image: Reference = text.parse().map_err(|error| BuildError::new(Kind::Request, error))?;
+        let signatures = list(&registries(&self.store, &self.client, None), &image.tagged(), manifest).await;
+        signatures
+            .map_err(|error| blame::registry(&error, format!("the signatures of `{text}`: {error}"), Kind::Network))
+    }
+
+    /// What a frontend may use, by the user's configuration; a repository's `rhost.toml` can lower it.
+    pub fn frontend_limits(&self) -> Limits {
+        Rules { project: None, user: self.options.settings.rules.clone() }.guest_limits()
     }
 
     /// The rules for `request`.

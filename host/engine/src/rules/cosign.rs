@@ -103,6 +103,25 @@ pub(crate) async fn look(
     Ok(found)
 }
 
+/// The signatures that there are of `image` at `digest`, for people; whose they are is not looked at.
+///
+/// # Errors
+/// Those of the source.
+pub(crate) async fn list(
+    source: &dyn ImageSource,
+    image: &Reference,
+    digest: BlobDigest,
+) -> Result<Vec<String>, Error> {
+    let tag = format!("{}.sig", digest.to_string().replace(':', "-"));
+    let simple = layers(source, &image.with_tag(&tag)?).await?;
+    let simple = simple.into_iter().filter(|layer| layer.media_type == SIMPLE_SIGNING);
+    let simple = simple.map(|layer| format!("cosign signature over {}", layer.digest));
+    let bundles = source.referrers(image, digest).await?;
+    let is_bundle = |entry: &Descriptor| entry.artifact_type.as_deref().is_some_and(|kind| kind.starts_with(BUNDLE));
+    let bundles = bundles.into_iter().filter(is_bundle).map(|entry| format!("sigstore bundle {}", entry.digest));
+    Ok(simple.chain(bundles).take(MOST).collect())
+}
+
 async fn layers(source: &dyn ImageSource, image: &Reference) -> Result<Vec<Descriptor>, Error> {
     match source.manifest(image).await {
         Ok(raw) => match raw.parse(image)? {

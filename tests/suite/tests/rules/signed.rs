@@ -117,3 +117,27 @@ fn a_registry_that_does_not_say_is_not_taken_for_unsigned() {
     stage.proxy.answer(refuse);
     has(&stage.build().failure(5), &["the signatures of", "Dockerfile:1"]);
 }
+
+#[test]
+fn a_frontend_must_be_signed_too_and_inspect_lists_signatures() {
+    let Some(stage) = stage() else { return };
+    let lines = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests/lines.wasm");
+    if !lines.exists() {
+        return rhost_kit::skip("target/guests/lines.wasm is not built; run `cargo xtask guests`");
+    }
+    let name = stage.registry.name("team/lines:1");
+    let push = |more: &[&str]| {
+        let arguments = ["frontend", "push", &lines.display().to_string(), &name].map(str::to_owned);
+        stage.host.run(arguments.iter().map(String::as_str).chain(more.iter().copied())).expect("ran").success()
+    };
+    let pinned = push(&[]);
+    let digest = pinned.trim().rsplit(':').next().expect("a digest").to_owned();
+    let asked = stage.proxy.name("team/lines:1");
+    stage.host.write("ctx/Dockerfile", format!("# syntax={asked}\nfrom scratch\n")).expect("written");
+    has(&stage.build().failure(7), &["frontend: `", "is not signed as wanted", "it has no signature", "Dockerfile:1"]);
+    // A signature of something else is listed, and does not count.
+    stage.push("signature", &format!("team/lines:sha256-{digest}.sig"));
+    has(&stage.build().failure(7), &["its one signature is by another key, or over something else"]);
+    let told = stage.host.run(["frontend", "inspect", &asked]).expect("ran").success();
+    has(&told, &["signed:   cosign signature over sha256:"]);
+}

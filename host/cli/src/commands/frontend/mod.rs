@@ -32,10 +32,12 @@ fn source(text: &str) -> Result<FrontendSource, BuildError> {
 /// # Errors
 /// It cannot be had, is no component, or is no frontend.
 pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> Result<(), BuildError> {
-    let found = engine.frontend_bytes(&source(&arguments.frontend)?).await?;
+    let source = source(&arguments.frontend)?;
+    let found = engine.frontend_bytes(&source).await?;
     let inspected = engine.inspect_frontend(&found).await?;
+    let signatures = engine.frontend_signatures(&source, &found).await?;
     let refusal = inspected.refusal.as_ref().map(ToString::to_string);
-    let limits = rhost_frontend::Limits::HOSTILE;
+    let limits = engine.frontend_limits();
     if arguments.json {
         let value = serde_json::json!({
             "name": found.name,
@@ -47,6 +49,7 @@ pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> R
             "imports": inspected.imports,
             "exports": inspected.exports,
             "limits": { "memory": limits.memory, "compute": limits.compute.as_secs_f64(), "callPayload": limits.call_payload },
+            "signatures": signatures,
             "refusal": refusal,
         });
         println!("{value:#}");
@@ -62,11 +65,14 @@ pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> R
             println!("about:    {key}={value}");
         }
         println!(
-            "limits:   {} MiB of memory, {:?} of computing, {} MiB a call; a policy may say otherwise",
+            "limits:   {} MiB of memory, {:?} of computing, {} MiB a call; a repository's policy may lower them",
             limits.memory >> 20,
             limits.compute,
             limits.call_payload >> 20
         );
+        for signature in &signatures {
+            println!("signed:   {signature}");
+        }
         for (title, names) in [("imports", &inspected.imports), ("exports", &inspected.exports)] {
             println!("{title}:");
             for name in names {
