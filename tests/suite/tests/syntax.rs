@@ -262,7 +262,7 @@ fn what_is_no_frontend_in_a_registry_is_refused_by_name() {
         let compiled = |name: &str| name.starts_with(&hex) && name.ends_with(".code");
         let entries = fs::read_dir(cache).expect("cache").map(|entry| entry.expect("entry").path());
         let entry = entries.into_iter().find(|path| compiled(&path.file_name().expect("name").to_string_lossy()));
-        let code = fs::read(entry.expect("compiled")).expect("read").split_off(64);
+        let code = fs::read(entry.expect("compiled")).expect("read");
         let to = stage.push_anything(&code, "compiled:1");
         refused(&to, 4, &["precompiled machine code, which is never loaded from outside"]);
     }
