@@ -52,12 +52,14 @@ fn shown(value: f64, unit: Unit) -> String {
 
 fn cells(row: &Row) -> [String; 6] {
     let (rhost, buildkit) = (summary(&row.rhost), summary(&row.buildkit));
-    let ratio = |a: f64, b: f64| if a > 0.0 { format!("{:.1}x", b / a) } else { "-".to_owned() };
+    let ratio = |a: f64, b: f64| if a > 0.0 && b > 0.0 { format!("{:.1}x", b / a) } else { "-".to_owned() };
+    // Where there is nothing to compare with.
+    let peer = |value: f64| if row.buildkit.is_empty() { "-".to_owned() } else { shown(value, row.unit) };
     [
         shown(rhost.0, row.unit),
         shown(rhost.1, row.unit),
-        shown(buildkit.0, row.unit),
-        shown(buildkit.1, row.unit),
+        peer(buildkit.0),
+        peer(buildkit.1),
         ratio(rhost.0, buildkit.0),
         ratio(rhost.1, buildkit.1),
     ]
