@@ -5,7 +5,9 @@ use sha2::{Digest as _, Sha256};
 
 fn main() {
     println!("cargo::rerun-if-env-changed=RHOST_STOCK_FRONTEND");
-    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Asked now: a build directory may outlive the checkout that this program was compiled in.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
+    let checkout = Path::new(&here).join("../..");
     let component = std::env::var_os("RHOST_STOCK_FRONTEND")
         .map_or_else(|| checkout.join("target/guests/dockerfile.wasm"), PathBuf::from);
     println!("cargo::rerun-if-changed={}", component.display());

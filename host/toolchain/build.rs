@@ -14,7 +14,9 @@ const WORLD: &str = "frontend";
 const GO_MODULE: &str = "github.com/rhost/rhost/sdk/go";
 
 fn main() {
-    let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    // Asked now: a build directory may outlive the checkout that this program was compiled in.
+    let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
+    let checkout = Path::new(&here).join("../..");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets it"));
     let wit = checkout.join("wit/rhost-frontend@0.1.0");
     for path in ["wit", "sdk"] {
