@@ -16,7 +16,7 @@ use rhost_store::{MAX_READ, Store};
 
 use crate::lock::{LockKey, LockKind, NotHere, Pin, Pins, Upstream, Vendor};
 use crate::op_error::OpFailure;
-use crate::rules::{Rules, SignatureError, Signatures, VerifyingKey, look};
+use crate::rules::{Rules, SignatureError, VerifyingKey, look};
 
 /// The kind of facts that say that an image is signed: by digest, name and key.
 const SIGNED: &str = "signed-v1";
@@ -96,25 +96,17 @@ impl Images {
     /// It is not, or its registry does not say.
     pub(crate) async fn check_signatures(&self, image: &Reference, digest: BlobDigest) -> Result<(), SignatureError> {
         for wanted in self.rules.signatures(image) {
-            let ids: Vec<String> = wanted.keys().iter().map(VerifyingKey::id).collect();
-            let facts = ids.iter().map(|id| Digest::of(format!("{digest} {} {id}", image.name())));
-            let facts: Vec<Digest> = facts.collect();
-            if facts.iter().any(|fact| self.store.fact(SIGNED, fact.as_raw()).ok().flatten().is_some()) {
+            let fact = |key: &VerifyingKey| Digest::of(format!("{digest} {} {}", image.name(), key.id()));
+            if wanted.keys().iter().any(|key| self.store.fact(SIGNED, fact(key).as_raw()).ok().flatten().is_some()) {
                 continue;
             }
-            let mut found = Signatures::default();
-            for (key, fact) in wanted.keys().iter().zip(&facts) {
-                let looked = look(&self.registries(), image, digest, std::slice::from_ref(key)).await;
-                found = looked.map_err(|error| SignatureError::Registry { image: image.clone(), error })?;
-                if found.signed {
-                    // A store that is full is told by the build.
-                    let _ = self.store.set_fact(SIGNED, fact.as_raw(), b"1");
-                    break;
-                }
-            }
-            if !found.signed {
+            let found = look(&self.registries(), image, digest, wanted.keys()).await;
+            let found = found.map_err(|error| SignatureError::Registry { image: image.clone(), error })?;
+            let Some(by) = found.by else {
                 return Err(wanted.refusal(&image.with_digest(digest), found.text()).into());
-            }
+            };
+            // A store that is full is told by the build.
+            let _ = self.store.set_fact(SIGNED, fact(by).as_raw(), b"1");
         }
         Ok(())
     }

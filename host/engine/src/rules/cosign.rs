@@ -43,14 +43,14 @@ pub enum SignatureError {
 
 /// What was found of an image's signatures.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Signatures {
-    /// Whether one counts.
-    pub(crate) signed: bool,
+pub(crate) struct Signatures<'k> {
+    /// By whom one counts.
+    pub(crate) by: Option<&'k VerifyingKey>,
     /// How many there are, of other keys or over other bytes.
-    pub(crate) others: usize,
+    others: usize,
 }
 
-impl Signatures {
+impl Signatures<'_> {
     pub(crate) fn text(&self) -> String {
         match self.others {
             0 => "it has no signature".into(),
@@ -64,43 +64,37 @@ impl Signatures {
 ///
 /// # Errors
 /// Those of the source; an image without signatures is none.
-pub(crate) async fn look(
+pub(crate) async fn look<'k>(
     source: &dyn ImageSource,
     image: &Reference,
     digest: BlobDigest,
-    keys: &[VerifyingKey],
-) -> Result<Signatures, Error> {
-    let mut found = Signatures::default();
-    let mut note = |verified: bool| {
-        found.signed |= verified;
-        found.others += usize::from(!verified);
-        verified
-    };
-    let tag = format!("{}.sig", digest.to_string().replace(':', "-"));
-    for layer in
-        layers(source, &image.with_tag(&tag)?).await?.iter().filter(|l| l.media_type == SIMPLE_SIGNING).take(MOST)
-    {
-        let payload = fetch_small(source, image, layer, LARGEST).await?;
+    keys: &'k [VerifyingKey],
+) -> Result<Signatures<'k>, Error> {
+    let mut others = 0;
+    for layer in simple(source, image, digest).await? {
+        let payload = fetch_small(source, image, &layer, LARGEST).await?;
         let signature =
             layer.annotations.get(SIGNATURE).and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
-        if note(names(&payload, digest) && keys.iter().any(|key| key.verifies(&payload, &signature))) {
-            return Ok(found);
+        let by = keys.iter().find(|key| key.verifies(&payload, &signature)).filter(|_| names(&payload, digest));
+        if by.is_some() {
+            return Ok(Signatures { by, others });
         }
+        others += 1;
     }
-    let bundles = source.referrers(image, digest).await?;
-    let is_bundle = |entry: &&Descriptor| entry.artifact_type.as_deref().is_some_and(|kind| kind.starts_with(BUNDLE));
-    for entry in bundles.iter().filter(is_bundle).take(MOST) {
+    for entry in bundles(source, image, digest).await? {
         for layer in layers(source, &image.with_digest(entry.digest)).await? {
             if !layer.media_type.starts_with(BUNDLE) {
                 continue;
             }
             let bundle = fetch_small(source, image, &layer, LARGEST).await?;
-            if note(states(&bundle, digest, keys).unwrap_or(false)) {
-                return Ok(found);
+            let by = states(&bundle, digest, keys);
+            if by.is_some() {
+                return Ok(Signatures { by, others });
             }
+            others += 1;
         }
     }
-    Ok(found)
+    Ok(Signatures { by: None, others })
 }
 
 /// The signatures that there are of `image` at `digest`, for people; whose they are is not looked at.
@@ -112,14 +106,23 @@ pub(crate) async fn list(
     image: &Reference,
     digest: BlobDigest,
 ) -> Result<Vec<String>, Error> {
-    let tag = format!("{}.sig", digest.to_string().replace(':', "-"));
-    let simple = layers(source, &image.with_tag(&tag)?).await?;
-    let simple = simple.into_iter().filter(|layer| layer.media_type == SIMPLE_SIGNING);
+    let simple = simple(source, image, digest).await?.into_iter();
     let simple = simple.map(|layer| format!("cosign signature over {}", layer.digest));
-    let bundles = source.referrers(image, digest).await?;
+    let bundles = bundles(source, image, digest).await?.into_iter();
+    Ok(simple.chain(bundles.map(|entry| format!("sigstore bundle {}", entry.digest))).collect())
+}
+
+/// Layers of the signature tag, each a payload with its signature.
+async fn simple(source: &dyn ImageSource, image: &Reference, digest: BlobDigest) -> Result<Vec<Descriptor>, Error> {
+    let tag = format!("{}.sig", digest.to_string().replace(':', "-"));
+    let layers = layers(source, &image.with_tag(&tag)?).await?;
+    Ok(layers.into_iter().filter(|layer| layer.media_type == SIMPLE_SIGNING).take(MOST).collect())
+}
+
+/// Manifests of bundles that refer to the image.
+async fn bundles(source: &dyn ImageSource, image: &Reference, digest: BlobDigest) -> Result<Vec<Descriptor>, Error> {
     let is_bundle = |entry: &Descriptor| entry.artifact_type.as_deref().is_some_and(|kind| kind.starts_with(BUNDLE));
-    let bundles = bundles.into_iter().filter(is_bundle).map(|entry| format!("sigstore bundle {}", entry.digest));
-    Ok(simple.chain(bundles).take(MOST).collect())
+    Ok(source.referrers(image, digest).await?.into_iter().filter(is_bundle).take(MOST).collect())
 }
 
 async fn layers(source: &dyn ImageSource, image: &Reference) -> Result<Vec<Descriptor>, Error> {
@@ -141,25 +144,22 @@ fn names(payload: &[u8], digest: BlobDigest) -> bool {
         && critical["image"]["docker-manifest-digest"] == digest.to_string().as_str()
 }
 
-/// Whether a bundle states that `digest` is signed, by one of `keys`. `None`: it is malformed.
-fn states(bundle: &[u8], digest: BlobDigest, keys: &[VerifyingKey]) -> Option<bool> {
+/// By which of `keys` a bundle states that `digest` is signed, if by any.
+fn states<'k>(bundle: &[u8], digest: BlobDigest, keys: &'k [VerifyingKey]) -> Option<&'k VerifyingKey> {
     let bundle: Value = serde_json::from_slice(bundle).ok()?;
     let envelope = &bundle["dsseEnvelope"];
     let payload = STANDARD.decode(envelope["payload"].as_str()?).ok()?;
     if envelope["payloadType"] != STATEMENT {
-        return Some(false);
+        return None;
     }
     let encoded = pre_authentication(STATEMENT, &payload);
     let signatures = envelope["signatures"].as_array()?.iter().take(MOST);
     let mut signatures = signatures.filter_map(|signature| STANDARD.decode(signature["sig"].as_str()?).ok());
-    if !signatures.any(|signature| keys.iter().any(|key| key.verifies(&encoded, &signature))) {
-        return Some(false);
-    }
+    let by = signatures.find_map(|signature| keys.iter().find(|key| key.verifies(&encoded, &signature)))?;
     let statement: Value = serde_json::from_slice(&payload).ok()?;
-    let hex = digest.to_string();
-    let hex = hex.strip_prefix("sha256:")?;
+    let hex = digest.0.hex();
     let subject = statement["subject"].as_array()?.iter().any(|subject| subject["digest"]["sha256"] == hex);
-    Some(subject && statement["predicateType"] == SIGNED)
+    (subject && statement["predicateType"] == SIGNED).then_some(by)
 }
 
 /// What a DSSE signature is over (DSSE v1, "PAE").

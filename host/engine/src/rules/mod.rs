@@ -15,7 +15,7 @@ use pattern::Glob;
 use crate::frontends::FrontendSource;
 
 pub use cosign::SignatureError;
-pub(crate) use cosign::{Signatures, list, look};
+pub(crate) use cosign::{list, look};
 pub use file::RuleFile;
 pub(crate) use file::{FrontendTable, PolicyTable};
 pub(crate) use key::VerifyingKey;

@@ -2,7 +2,7 @@
 use std::sync::Arc;
 
 use rhost_engine::{BuildError, Engine, Kind};
-use rhost_frontend::{Limits, Recording, RunError};
+use rhost_frontend::{Recording, RunError};
 
 use crate::arguments::ReplayArguments;
 
@@ -31,7 +31,7 @@ pub async fn replay(engine: &Engine, arguments: &ReplayArguments) -> Result<u8, 
     };
     let invocation = recording.invocation().map_err(|error| wrong(&error))?;
     let host = recording.clone().replay();
-    let ended = frontend.build(Arc::new(host.clone()), invocation, &Limits::HOSTILE).await;
+    let ended = frontend.build(Arc::new(host.clone()), invocation, &engine.frontend_limits()).await;
     let mut departures = host.departures();
     departures.extend(recording.differences(ended.as_ref(), &host.reports()));
     let now = match &ended {
