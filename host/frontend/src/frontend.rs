@@ -27,6 +27,10 @@ impl Engine {
     /// checked. `name` is what messages call it.
     pub async fn compile(&self, name: &str, bytes: &[u8], compiler: &Compiler) -> Result<Frontend, LoadError> {
         tracing::trace!(target: LOADING, "{name}");
+        self.compiled(name, bytes, compiler).await
+    }
+
+    async fn compiled(&self, name: &str, bytes: &[u8], compiler: &Compiler) -> Result<Frontend, LoadError> {
         let identity = Identity { name: name.to_owned(), digest: Digest::of(bytes) };
         let component = compiler.component(self, &identity, bytes).await?;
         self.prepare(identity, &component)
@@ -37,7 +41,7 @@ impl Engine {
         tracing::trace!(target: LOADING, "{name}");
         match embedded.load(self) {
             Some(component) => self.prepare(embedded.identity(name), &component),
-            None => self.compile(name, embedded.component, compiler).await,
+            None => self.compiled(name, embedded.component, compiler).await,
         }
     }
 
