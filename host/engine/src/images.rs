@@ -1,6 +1,6 @@
 //! `Images`: where images come from, in order: rhost's own names, layouts that the user named, registries. What came once by
 //! digest is read from the store.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,10 +16,12 @@ use rhost_store::{MAX_READ, Store};
 
 use crate::lock::{LockKey, LockKind, NotHere, Pin, Pins, Upstream, Vendor};
 use crate::op_error::OpFailure;
-use crate::rules::{Rules, SignatureError, VerifyingKey, look};
+use crate::rules::{Rules, Signature, SignatureError, Signatures, VerifyingKey, WantedSignature, look};
 
 /// The kind of facts that say that an image is signed: by digest, name and key.
-const SIGNED: &str = "signed-v1";
+const SIGNED: &str = rhost_store::SIGNED;
+/// Signatures of one image that the store keeps, in bytes at most.
+const MOST_SIGNATURES: usize = 256 << 10;
 
 /// Which copy of an image is good enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,15 +102,77 @@ impl Images {
             if wanted.keys().iter().any(|key| self.store.fact(SIGNED, fact(key).as_raw()).ok().flatten().is_some()) {
                 continue;
             }
-            let found = look(&self.registries(), image, digest, wanted.keys()).await;
-            let found = found.map_err(|error| SignatureError::Registry { image: image.clone(), error })?;
-            let Some(by) = found.by else {
-                return Err(wanted.refusal(&image.with_digest(digest), found.text()).into());
-            };
+            let (signature, by) = self.signature(image, digest, &wanted).await?;
             // A store that is full is told by the build.
             let _ = self.store.set_fact(SIGNED, fact(by).as_raw(), b"1");
+            self.keep_signature(image, digest, signature);
         }
         Ok(())
+    }
+
+    /// The signatures of `image` at `digest` that the rules want: one that counts for each rule, each once.
+    ///
+    /// # Errors
+    /// As [`Images::check_signatures`].
+    pub(crate) async fn signatures(
+        &self,
+        image: &Reference,
+        digest: BlobDigest,
+    ) -> Result<BTreeSet<Signature>, SignatureError> {
+        let mut all = BTreeSet::new();
+        for wanted in self.rules.signatures(image) {
+            all.insert(self.signature(image, digest, &wanted).await?.0);
+        }
+        Ok(all)
+    }
+
+    /// A signature of `image` at `digest` as `wanted` wants it: of the store, of the vendor directory, of its registry.
+    async fn signature<'r>(
+        &self,
+        image: &Reference,
+        digest: BlobDigest,
+        wanted: &WantedSignature<'r>,
+    ) -> Result<(Signature, &'r VerifyingKey), SignatureError> {
+        let refused = |text: String| SignatureError::from(wanted.refusal(&image.with_digest(digest), text));
+        let kept = self.kept_signatures(image, digest).into_iter();
+        if let Some(found) = kept.filter_map(|kept| kept.by(digest, wanted.keys()).map(|by| (kept, by))).next() {
+            return Ok(found);
+        }
+        if let Some(vendor) = self.pins.vendor() {
+            let told = match look(vendor.layout(), image, digest, wanted.keys()).await {
+                Ok(Signatures { counts: Some(found), .. }) => return Ok(found),
+                Ok(found) => found.text(),
+                Err(error) => format!("its signature cannot be read: {error}"),
+            };
+            if self.pins.offline() {
+                return Err(refused(format!("in the vendor directory `{}` {told}", vendor.path().display())));
+            }
+        }
+        let found = look(&self.registries(), image, digest, wanted.keys()).await;
+        let found = found.map_err(|error| SignatureError::Registry { image: image.clone(), error })?;
+        let told = found.text();
+        found.counts.ok_or_else(|| refused(told))
+    }
+
+    /// The signatures of `image` at `digest` that were seen before; who made them is to be found out again.
+    fn kept_signatures(&self, image: &Reference, digest: BlobDigest) -> Vec<Signature> {
+        let bytes = self.store.fact(rhost_store::SIGNATURES, signatures_of(image, digest).as_raw()).ok().flatten();
+        bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    }
+
+    /// Keeps a signature, so that it can go where the image goes.
+    fn keep_signature(&self, image: &Reference, digest: BlobDigest, signature: Signature) {
+        let mut all = self.kept_signatures(image, digest);
+        if all.contains(&signature) {
+            return;
+        }
+        all.insert(0, signature);
+        let mut room = MOST_SIGNATURES;
+        all.retain(|kept| room.checked_sub(kept.size()).inspect(|left| room = *left).is_some());
+        if let Ok(bytes) = serde_json::to_vec(&all) {
+            // As above; what is not kept is asked for again.
+            let _ = self.store.set_fact(rhost_store::SIGNATURES, signatures_of(image, digest).as_raw(), &bytes);
+        }
     }
 
     async fn resolve(&self, image: &Reference, platform: &Platform, fresh: Freshness) -> Result<Found, OpFailure> {
@@ -177,6 +241,11 @@ impl Images {
         let answer = self.answers.lock().unwrap_or_else(PoisonError::into_inner).entry(question).or_default().clone();
         answer.get_or_try_init(|| work).await.cloned()
     }
+}
+
+/// Under what the signatures of an image are kept.
+fn signatures_of(image: &Reference, digest: BlobDigest) -> Digest {
+    Digest::of(format!("{digest} {}", image.name()))
 }
 
 /// What `client` reaches and what `vendor` has, with what came by digest kept in `store`.

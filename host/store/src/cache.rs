@@ -19,9 +19,21 @@ pub const TRANSCRIPTS: &str = "transcript-v1";
 pub const DOWNLOADS: &str = "download-v1";
 /// The kind of facts that tell what a name stood for when it was last asked for.
 pub const RESOLVED: &str = "resolved-v1";
+/// The kind of facts that say that an image is signed.
+pub const SIGNED: &str = "signed-v1";
+/// The kind of facts that hold an image's signatures.
+pub const SIGNATURES: &str = "signatures-v1";
 /// How many facts of a kind the collector leaves, the newest.
-pub(crate) const FACTS_KEPT: [(&str, u32); 6] =
-    [(TARGETS, 4096), (TRANSCRIPTS, 64), (DOWNLOADS, 4096), (RESOLVED, 4096), (BUILDS, 1024), (REMOVED, 16384)];
+pub(crate) const FACTS_KEPT: [(&str, u32); 8] = [
+    (TARGETS, 4096),
+    (TRANSCRIPTS, 64),
+    (DOWNLOADS, 4096),
+    (RESOLVED, 4096),
+    (SIGNED, 4096),
+    (SIGNATURES, 1024),
+    (BUILDS, 1024),
+    (REMOVED, 16384),
+];
 
 /// Turns results into bytes and back.
 pub trait ResultCodec<T>: Send + Sync {

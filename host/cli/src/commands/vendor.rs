@@ -31,6 +31,10 @@ pub async fn run(engine: &Engine, arguments: VendorArguments) -> Result<(), Buil
     let images = locking::counted(made.images, "image or frontend", "images and frontends");
     let files = locking::counted(made.files, "file", "files");
     let trees = locking::counted(made.trees, "git tree", "git trees");
-    eprintln!("wrote {}: {images}, {files}, {trees}", output.display());
+    let signatures = match made.signatures {
+        0 => String::new(),
+        count => format!(", {}", locking::counted(count, "signature", "signatures")),
+    };
+    eprintln!("wrote {}: {images}, {files}, {trees}{signatures}", output.display());
     Ok(())
 }

@@ -12,6 +12,7 @@ mod pins;
 #[cfg(test)]
 mod tests;
 mod vendor;
+mod vendor_signatures;
 mod vendor_write;
 
 pub use fetch::Fetched;

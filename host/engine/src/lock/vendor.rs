@@ -101,6 +101,16 @@ impl Vendor {
         Ok(Self { entries: lock.entries, ..found })
     }
 
+    /// Its images, frontends, and their signatures.
+    pub(crate) fn layout(&self) -> &OciLayout {
+        &self.layout
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn has(&self, digest: &BlobDigest) -> bool {
         self.layout.has(digest)
     }

@@ -44,16 +44,20 @@ pub struct Vendored {
     pub files: usize,
     /// Trees of git sources.
     pub trees: usize,
+    /// Signatures that rules want.
+    pub signatures: usize,
 }
 
 /// A directory that is being written.
-struct Writing<'a> {
+pub(super) struct Writing<'a> {
     path: &'a Path,
     blobs: DirBlobs,
     /// What it will hold.
     names: BTreeSet<BlobDigest>,
     /// Images and frontends by name.
     images: BTreeMap<String, Descriptor>,
+    /// Names of their signatures, and how many there are under each.
+    pub(super) signatures: BTreeMap<String, (Descriptor, usize)>,
     index: VendorIndex,
 }
 
@@ -134,7 +138,7 @@ impl<'a> Writing<'a> {
         let blobs = DirBlobs::open(path).map_err(|error| disk(path, &error))?;
         let lock = VendoredBlob { digest: BlobDigest(Digest::of("")), size: 0, modified: None };
         let index = VendorIndex { version: VERSION, lock, files: BTreeMap::new(), trees: BTreeMap::new() };
-        Ok(Self { path, blobs, names: BTreeSet::new(), images: BTreeMap::new(), index })
+        Ok(Self { path, blobs, names: BTreeSet::new(), images: BTreeMap::new(), signatures: BTreeMap::new(), index })
     }
 
     /// Whether the blob is there already, whole.
@@ -154,6 +158,12 @@ impl<'a> Writing<'a> {
                 Err(_) => return false,
             }
         }
+    }
+
+    /// Writes `bytes` as a blob of a layout.
+    pub(super) fn document(&mut self, media_type: &str, bytes: &[u8]) -> Result<Descriptor, BuildError> {
+        let blob = self.blob(|out| Ok(out.write_all(bytes).map_err(stream)?))?;
+        Ok(Descriptor::new(media_type, blob.digest, blob.size))
     }
 
     /// Writes what `write` writes as a blob.
@@ -210,7 +220,8 @@ impl<'a> Writing<'a> {
     fn finish(mut self, entries: &Entries) -> Result<Vendored, BuildError> {
         let text = print(entries);
         self.index.lock = self.blob(|out| Ok(out.write_all(text.as_bytes()).map_err(stream)?))?;
-        let manifests = self.images.iter().map(|(name, descriptor)| {
+        let signatures = self.signatures.iter().map(|(name, (descriptor, _))| (name, descriptor));
+        let manifests = self.images.iter().chain(signatures).map(|(name, descriptor)| {
             serde_json::json!({
                 "mediaType": descriptor.media_type,
                 "digest": descriptor.digest.to_string(),
@@ -240,7 +251,12 @@ impl<'a> Writing<'a> {
                 let _ = std::fs::remove_file(entry.path());
             }
         }
-        Ok(Vendored { images: self.images.len(), files: self.index.files.len(), trees: self.index.trees.len() })
+        Ok(Vendored {
+            images: self.images.len(),
+            files: self.index.files.len(),
+            trees: self.index.trees.len(),
+            signatures: self.signatures.values().map(|(_, count)| count).sum(),
+        })
     }
 }
 
@@ -308,6 +324,7 @@ impl Engine {
             writing.manifest(source, image, &found.image.root).await?;
             writing.manifest(source, image, &found.image.manifest).await?;
             let plain = image.without_digest().to_string();
+            session.vendor_signatures(image, &found.image.root.descriptor, &mut writing).await?;
             let is_known =
                 writing.images.get(&plain).is_some_and(|known| known.digest == found.image.root.descriptor.digest);
             if !is_known || plain == name {
@@ -353,7 +370,7 @@ impl Engine {
             }
         }
         writing.name(reference.to_string(), &root);
-        Ok(())
+        session.vendor_signatures(&reference, &root.descriptor, writing).await
     }
 }
 

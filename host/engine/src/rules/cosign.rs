@@ -8,22 +8,21 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rhost_llb::BlobDigest;
-use rhost_registry::{Descriptor, Error, ImageSource, ManifestKind, Reference, fetch_small};
-use serde_json::Value;
+use rhost_registry::{Descriptor, Error, ImageSource, ManifestKind, Reference, ReferenceError, fetch_small};
 
 use super::key::VerifyingKey;
 use super::policy::Refusal;
+use super::signature::Signature;
 
 /// Largest payload or bundle that is read, in bytes.
 const LARGEST: u64 = 1 << 20;
 /// Signatures of one image that are looked at, at most.
 const MOST: usize = 64;
-const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
-const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+/// The media type of payloads at the signature tag.
+pub(crate) const SIMPLE_SIGNING: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+/// The annotation that has the signature over one.
+pub(crate) const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
 const BUNDLE: &str = "application/vnd.dev.sigstore.bundle";
-const STATEMENT: &str = "application/vnd.in-toto+json";
-/// What cosign states of an image that it signs; attestations state other things.
-const SIGNED: &str = "https://sigstore.dev/cosign/sign/v1";
 
 /// Why an image does not count as signed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -44,8 +43,8 @@ pub enum SignatureError {
 /// What was found of an image's signatures.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Signatures<'k> {
-    /// By whom one counts.
-    pub(crate) by: Option<&'k VerifyingKey>,
+    /// The one that counts, and by whom it is.
+    pub(crate) counts: Option<(Signature, &'k VerifyingKey)>,
     /// How many there are, of other keys or over other bytes.
     others: usize,
 }
@@ -72,29 +71,29 @@ pub(crate) async fn look<'k>(
 ) -> Result<Signatures<'k>, Error> {
     let mut others = 0;
     for layer in simple(source, image, digest).await? {
-        let payload = fetch_small(source, image, &layer, LARGEST).await?;
+        let payload = fetch_small(source, image, &layer, LARGEST).await?.to_vec();
         let signature =
             layer.annotations.get(SIGNATURE).and_then(|text| STANDARD.decode(text).ok()).unwrap_or_default();
-        let by = keys.iter().find(|key| key.verifies(&payload, &signature)).filter(|_| names(&payload, digest));
-        if by.is_some() {
-            return Ok(Signatures { by, others });
+        let signature = Signature::Simple { payload, signature };
+        match signature.by(digest, keys) {
+            Some(by) => return Ok(Signatures { counts: Some((signature, by)), others }),
+            None => others += 1,
         }
-        others += 1;
     }
     for entry in bundles(source, image, digest).await? {
         for layer in layers(source, &image.with_digest(entry.digest)).await? {
             if !layer.media_type.starts_with(BUNDLE) {
                 continue;
             }
-            let bundle = fetch_small(source, image, &layer, LARGEST).await?;
-            let by = states(&bundle, digest, keys);
-            if by.is_some() {
-                return Ok(Signatures { by, others });
+            let bytes = fetch_small(source, image, &layer, LARGEST).await?.to_vec();
+            let signature = Signature::Bundle { media_type: layer.media_type, bytes };
+            match signature.by(digest, keys) {
+                Some(by) => return Ok(Signatures { counts: Some((signature, by)), others }),
+                None => others += 1,
             }
-            others += 1;
         }
     }
-    Ok(Signatures { by: None, others })
+    Ok(Signatures { counts: None, others })
 }
 
 /// The signatures that there are of `image` at `digest`, for people; whose they are is not looked at.
@@ -112,10 +111,17 @@ pub(crate) async fn list(
     Ok(simple.chain(bundles.map(|entry| format!("sigstore bundle {}", entry.digest))).collect())
 }
 
+/// The name under which signatures of `image` at `digest` lie in the first form.
+///
+/// # Errors
+/// It would be no name.
+pub(crate) fn signature_tag(image: &Reference, digest: BlobDigest) -> Result<Reference, ReferenceError> {
+    image.with_tag(&format!("{}.sig", digest.to_string().replace(':', "-")))
+}
+
 /// Layers of the signature tag, each a payload with its signature.
 async fn simple(source: &dyn ImageSource, image: &Reference, digest: BlobDigest) -> Result<Vec<Descriptor>, Error> {
-    let tag = format!("{}.sig", digest.to_string().replace(':', "-"));
-    let layers = layers(source, &image.with_tag(&tag)?).await?;
+    let layers = layers(source, &signature_tag(image, digest)?).await?;
     Ok(layers.into_iter().filter(|layer| layer.media_type == SIMPLE_SIGNING).take(MOST).collect())
 }
 
@@ -133,64 +139,5 @@ async fn layers(source: &dyn ImageSource, image: &Reference) -> Result<Vec<Descr
         },
         Err(Error::NotFound { .. }) => Ok(Vec::new()),
         Err(error) => Err(error),
-    }
-}
-
-/// Whether a "simple signing" payload is cosign's of `digest`.
-fn names(payload: &[u8], digest: BlobDigest) -> bool {
-    let Ok(payload) = serde_json::from_slice::<Value>(payload) else { return false };
-    let critical = &payload["critical"];
-    critical["type"] == "cosign container image signature"
-        && critical["image"]["docker-manifest-digest"] == digest.to_string().as_str()
-}
-
-/// By which of `keys` a bundle states that `digest` is signed, if by any.
-fn states<'k>(bundle: &[u8], digest: BlobDigest, keys: &'k [VerifyingKey]) -> Option<&'k VerifyingKey> {
-    let bundle: Value = serde_json::from_slice(bundle).ok()?;
-    let envelope = &bundle["dsseEnvelope"];
-    let payload = STANDARD.decode(envelope["payload"].as_str()?).ok()?;
-    if envelope["payloadType"] != STATEMENT {
-        return None;
-    }
-    let encoded = pre_authentication(STATEMENT, &payload);
-    let signatures = envelope["signatures"].as_array()?.iter().take(MOST);
-    let mut signatures = signatures.filter_map(|signature| STANDARD.decode(signature["sig"].as_str()?).ok());
-    let by = signatures.find_map(|signature| keys.iter().find(|key| key.verifies(&encoded, &signature)))?;
-    let statement: Value = serde_json::from_slice(&payload).ok()?;
-    let hex = digest.0.hex();
-    let subject = statement["subject"].as_array()?.iter().any(|subject| subject["digest"]["sha256"] == hex);
-    (subject && statement["predicateType"] == SIGNED).then_some(by)
-}
-
-/// What a DSSE signature is over (DSSE v1, "PAE").
-fn pre_authentication(kind: &str, payload: &[u8]) -> Vec<u8> {
-    let mut text = format!("DSSEv1 {} {kind} {} ", kind.len(), payload.len()).into_bytes();
-    text.extend_from_slice(payload);
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_pre_authentication_encoding_is_dsse_s() {
-        // The example of the DSSE specification.
-        let encoded = pre_authentication("http://example.com/HelloWorld", b"hello world");
-        assert_eq!(encoded, b"DSSEv1 29 http://example.com/HelloWorld 11 hello world");
-    }
-
-    #[test]
-    fn only_cosign_s_payload_of_the_digest_names_it() {
-        let digest: BlobDigest = format!("sha256:{}", "a".repeat(64)).parse().expect("a digest");
-        let payload = |kind: &str, digest: &str| {
-            serde_json::json!({"critical": {"type": kind, "image": {"docker-manifest-digest": digest}}}).to_string()
-        };
-        let signature = "cosign container image signature";
-        assert!(names(payload(signature, &digest.to_string()).as_bytes(), digest));
-        assert!(!names(payload("another", &digest.to_string()).as_bytes(), digest));
-        assert!(
-            !names(payload(signature, "sha256:00").as_bytes(), digest) && !names(b"[", digest) && !names(b"1", digest)
-        );
     }
 }

@@ -4,6 +4,7 @@ mod file;
 mod key;
 mod pattern;
 mod policy;
+mod signature;
 #[cfg(test)]
 mod tests;
 
@@ -15,11 +16,13 @@ use pattern::Glob;
 use crate::frontends::FrontendSource;
 
 pub use cosign::SignatureError;
-pub(crate) use cosign::{list, look};
+pub(crate) use cosign::{SIGNATURE, SIMPLE_SIGNING, Signatures, list, look, signature_tag};
 pub use file::RuleFile;
 pub(crate) use file::{FrontendTable, PolicyTable};
 pub(crate) use key::VerifyingKey;
 pub use policy::Refusal;
+pub(crate) use policy::WantedSignature;
+pub use signature::Signature;
 
 /// The files that have a say in a build.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

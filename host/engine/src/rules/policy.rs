@@ -31,8 +31,8 @@ pub(crate) struct WantedSignature<'r> {
     rule: &'r Rule<Signed>,
 }
 
-impl WantedSignature<'_> {
-    pub(crate) fn keys(&self) -> &[super::key::VerifyingKey] {
+impl<'r> WantedSignature<'r> {
+    pub(crate) fn keys(&self) -> &'r [super::key::VerifyingKey] {
         &self.rule.value.keys
     }
 
