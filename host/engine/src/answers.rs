@@ -61,6 +61,13 @@ struct Ready {
 impl Consultation<'_> {
     /// The frontend's outcome.
     pub(crate) async fn outcome(&self) -> Result<Outcome, BuildError> {
+        let outcome = self.consult().await;
+        let failed = outcome.as_ref().err().map(|error| error.message.as_str());
+        self.session.said.end(&self.session.shared.events, failed);
+        outcome
+    }
+
+    async fn consult(&self) -> Result<Outcome, BuildError> {
         let shared = &self.session.shared;
         let title = match (&self.chosen.source, &self.chosen.because) {
             // Said where it happens: nobody looks for it in a registry.

@@ -38,6 +38,7 @@ mod recordings;
 mod remote;
 mod request;
 mod rules;
+mod said;
 mod save;
 mod session;
 mod shared;

@@ -156,6 +156,7 @@ impl Engine {
             solver: Solver::with(cache(store, layers), ports, jobs, teller(&shared)),
             shared: shared.clone(),
             frontend: OnceLock::new(),
+            said: Default::default(),
             pull: request.pull,
             findings: Mutex::default(),
             failures: Mutex::default(),

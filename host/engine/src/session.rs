@@ -4,8 +4,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use async_trait::async_trait;
 use rhost_frontend::{
-    ByteRange, Diagnostic, FileStat, FrontendHost, HostError, ImageQuery, Level, Report, ResolveMode, ResolvedImage,
-    Severity, SolvedTree,
+    ByteRange, Diagnostic, FileStat, FrontendHost, HostError, ImageQuery, Report, ResolveMode, ResolvedImage, Severity,
+    SolvedTree,
 };
 use rhost_llb::{Definition, Digest, Graph as LlbGraph, Limits, VertexDigest};
 use rhost_registry::redact;
@@ -22,6 +22,7 @@ use crate::images::Freshness;
 use crate::lock::LockKind;
 use crate::op_error::{OpFailure, blocking};
 use crate::ops::{self, Nest, Nests};
+use crate::said::Said;
 use crate::shared::{Shared, VertexInfo};
 use crate::value::Value;
 
@@ -37,6 +38,8 @@ pub struct Session {
     pub pull: bool,
     /// The worst that the guest has reported, for the error at the end.
     pub findings: Mutex<Vec<Diagnostic>>,
+    /// What the guest says while it works.
+    pub said: Said,
     /// What registries told the guest; it hands on the text only, and the exit code needs more.
     pub failures: Mutex<Vec<BuildError>>,
     /// Ids of cache mounts that this build has emptied for steps that are not to use the cache.
@@ -251,10 +254,10 @@ impl FrontendHost for Session {
 
     fn report(&self, report: Report) {
         match report {
-            Report::Log { level, message } if level >= Level::Warn => {
-                self.shared.events.send(Event::Warning { vertex: None, message: message.into() });
+            Report::Log { level, message } => {
+                let name = self.frontend.get().map(ToString::to_string).unwrap_or_default();
+                self.said.say(&self.shared.events, &name, level, &message);
             }
-            Report::Log { .. } => {}
             Report::Diagnostic(finding) => {
                 if finding.severity < Severity::Error {
                     let ranges = finding.marks.iter().map(|mark| (mark.range.start.0, mark.range.end.0)).collect();

@@ -38,17 +38,19 @@ struct Run {
 /// What the checks have: a frontend, and samples of its language.
 struct Checker<'f> {
     frontend: &'f Frontend,
+    limits: &'f Limits,
     samples: Vec<Case>,
 }
 
-/// Checks everything; `done` hears of each check as it ends.
+/// Checks everything, each run under `limits`; `done` hears of each check as it ends.
 pub async fn check_conformance(
     frontend: &Frontend,
     cases: &[Case],
+    limits: &Limits,
     mut done: impl FnMut(&str, &Conforms),
 ) -> Vec<(String, Conforms)> {
     let plain = |case: &&Case| case.error.is_none() && !case.invocation.options.contains_key("requestid");
-    let checker = Checker { frontend, samples: cases.iter().filter(plain).cloned().collect() };
+    let checker = Checker { frontend, limits, samples: cases.iter().filter(plain).cloned().collect() };
     let mut all = Vec::new();
     let mut tell = |name: String, found: Conforms| {
         done(&name, &found);
@@ -105,7 +107,7 @@ fn golden(run: &Run) -> Result<Golden, String> {
 impl Checker<'_> {
     async fn run(&self, case: &Case, alteration: Alteration) -> Run {
         let host = Arc::new(Altered::new(case.clone(), alteration));
-        let result = self.frontend.build(host.clone(), case.invocation.clone(), &Limits::HOSTILE).await;
+        let result = self.frontend.build(host.clone(), case.invocation.clone(), self.limits).await;
         Run { result, reports: host.reports() }
     }
 

@@ -31,20 +31,21 @@ pub struct CaseResult {
     pub problems: Vec<String>,
 }
 
-/// Runs `cases`, `jobs` at once; `done` hears of each in their order.
+/// Runs `cases` under `limits`, `jobs` at once; `done` hears of each in their order.
 pub async fn run_cases(
     frontend: &Frontend,
     cases: Vec<Case>,
+    limits: &Limits,
     update: bool,
     jobs: usize,
     mut done: impl FnMut(&CaseResult),
 ) -> Vec<CaseResult> {
     let runs = cases.into_iter().map(|case| {
-        let frontend = frontend.clone();
+        let (frontend, limits) = (frontend.clone(), limits.clone());
         async move {
             let name = case.name.clone();
             // A task of its own: guests compute, and there are several processors.
-            let run = tokio::spawn(async move { run_case(&frontend, case, update).await });
+            let run = tokio::spawn(async move { run_case(&frontend, case, &limits, update).await });
             run.await.unwrap_or_else(|error| failed(name, vec![format!("the test itself broke: {error}")]))
         }
     });
@@ -62,10 +63,10 @@ fn failed(name: String, problems: Vec<String>) -> CaseResult {
 }
 
 /// Runs one test; with `update`, what it keeps is written anew.
-pub async fn run_case(frontend: &Frontend, case: Case, update: bool) -> CaseResult {
+pub async fn run_case(frontend: &Frontend, case: Case, limits: &Limits, update: bool) -> CaseResult {
     let (name, directory, wanted_error) = (case.name.clone(), case.directory.clone(), case.error.clone());
     let host = Arc::new(FakeHost::new(case.clone()));
-    let outcome = frontend.build(host.clone(), case.invocation, &Limits::HOSTILE).await;
+    let outcome = frontend.build(host.clone(), case.invocation, limits).await;
     let mut problems: Vec<String> = host
         .missing()
         .iter()

@@ -34,7 +34,7 @@
     (local $sum i32)
     (block $done (loop $l
       (br_if $done (i32.eqz (local.get $n)))
-      (if (i32.eqz (global.get $in_realloc)) (then (call $log (select (i32.const 4) (i32.const 1) (i32.eq (local.get $fd) (i32.const 2))) (i32.load (local.get $iov)) (i32.load offset=4 (local.get $iov)))))
+      (if (i32.eqz (global.get $in_realloc)) (then (call $log (select (i32.const 4) (i32.const 2) (i32.eq (local.get $fd) (i32.const 2))) (i32.load (local.get $iov)) (i32.load offset=4 (local.get $iov)))))
       (local.set $sum (i32.add (local.get $sum) (i32.load offset=4 (local.get $iov))))
       (local.set $iov (i32.add (local.get $iov) (i32.const 8)))
       (local.set $n (i32.sub (local.get $n) (i32.const 1)))

@@ -259,6 +259,49 @@ fn a_build_is_recorded_when_asked_and_holds_no_secret() {
 }
 
 #[test]
+fn what_a_frontend_says_is_in_the_progress() {
+    let host = host();
+    host.write("ctx/Dockerfile", "x\n").expect("written");
+    let say = |level: u32| format!("(call $log (i32.const {level}) (i32.const 320) (i32.const 14))");
+    let not_found =
+        "(i32.store8 (i32.const 16) (i32.const 1)) (i32.store8 (i32.const 20) (i32.const 0)) (return (i32.const 16))";
+    let build = |end: &str| {
+        let file = host.write("says.wasm", falls(end)).expect("written").display().to_string();
+        host.run(["build", "--progress", "plain", "--frontend", &file, "ctx"]).expect("ran").stderr
+    };
+    let lines = |told: &str, end: &str| told.lines().filter(|line| line.ends_with(end)).count();
+    // Trace and debug are not shown.
+    let told = build(&format!("{} {} {not_found}", say(0), say(1)));
+    assert!(!told.contains("it is too warm") && !told.contains("run frontend"), "{told}");
+    let told = build(&format!("{} {} {not_found}", say(2), say(2)));
+    assert_eq!((lines(&told, "] run frontend says.wasm"), lines(&told, "WARNING: it is too warm")), (0, 0), "{told}");
+    assert_eq!(told.matches("[internal] run frontend ").count(), 2, "its head, and the log of what failed: {told}");
+    assert_eq!(lines(&told, " it is too warm"), 2, "{told}");
+    let told = build(&format!("{} {not_found}", say(3)));
+    assert!(told.contains("WARNING: it is too warm\n") && !told.contains("run frontend"), "{told}");
+    // Without end: it is stopped, and what is not shown is counted.
+    let told = build(&format!("(loop $again {} (br $again))", say(2)));
+    let (_, rest) = told
+        .split_once(" more lines of the frontend are not shown (limit: 10000 lines, 4 MiB)")
+        .expect(&told[told.len() - 2000..]);
+    assert!(rest.contains("limit: compute time") && lines(&told, " it is too warm") < 10_020, "{rest}");
+}
+
+#[test]
+fn the_limits_of_the_users_policy_hold_for_tests_too() {
+    let host = host();
+    case(&host, "sample", "", "any\n");
+    let file =
+        host.write("eats.wasm", falls("(drop (memory.grow (i32.const 512)))")).expect("written").display().to_string();
+    host.write_config("[policy]\nlimits = { memory = \"16MiB\" }\n").expect("written");
+    for command in ["test", "conformance"] {
+        let told = host.run(["frontend", command, "--frontend", &file]).expect("ran");
+        assert_eq!(told.code, 1, "{told:?}");
+        assert!(told.stdout.contains("of memory (limit: 16 MiB)"), "{}", told.stdout);
+    }
+}
+
+#[test]
 fn host_calls_are_traced() {
     let host = host();
     host.write("ctx/Dockerfile", "FROM scratch\nCOPY a /a\n").expect("written");

@@ -45,6 +45,7 @@ pub(crate) struct Guest {
     source_maps: usize,
     reports: usize,
     report_bytes: usize,
+    dropped_reports: usize,
 }
 
 impl Guest {
@@ -73,6 +74,7 @@ impl Guest {
             source_maps: 0,
             reports: 0,
             report_bytes: 0,
+            dropped_reports: 0,
         }
     }
 
@@ -143,20 +145,25 @@ impl Guest {
         bound(self.source_maps, SOURCE_MAPS, "it made too many source maps")
     }
 
-    /// Passes something on to the user, up to a volume; says once that there was more.
+    /// Passes something on to the user, up to a volume.
     pub fn report(&mut self, report: Report, bytes: usize) {
-        let full =
-            |guest: &Self| guest.reports > guest.limits.reports || guest.report_bytes > guest.limits.report_bytes;
-        if full(self) {
-            return;
-        }
-        self.reports += 1;
+        self.reports = self.reports.saturating_add(1);
         self.report_bytes = self.report_bytes.saturating_add(bytes);
-        if full(self) {
-            let message = "the frontend's further output is dropped: it wrote too much".to_owned();
-            self.host.report(Report::Log { level: crate::Level::Warn, message });
+        if self.reports > self.limits.reports || self.report_bytes > self.limits.report_bytes {
+            self.dropped_reports += 1;
         } else {
             self.host.report(report);
+        }
+    }
+
+    /// At the end of a run: says how much was not passed on, if anything was.
+    pub fn close_reports(&self) {
+        let dropped = self.dropped_reports;
+        if dropped > 0 {
+            let (count, bytes) = (self.limits.reports, self.limits.report_bytes >> 20);
+            let message =
+                format!("{dropped} more lines of the frontend are not shown (limit: {count} lines, {bytes} MiB)");
+            self.host.report(Report::Log { level: crate::Level::Warn, message });
         }
     }
 }

@@ -42,6 +42,7 @@ impl Prepared {
             Ok(UpdateDeadline::Yield(1))
         });
         let called = self.call(&mut store).await;
+        store.data().close_reports();
         let answer = match called {
             Err(error) => return Err(stopped(identity, &error, store.data())),
             Ok(Err(error)) => {

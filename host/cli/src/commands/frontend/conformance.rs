@@ -23,7 +23,7 @@ pub async fn conformance(engine: &Engine, arguments: &ConformanceArguments) -> R
             println!("{word:8} {name}{reason}");
         }
     };
-    let found = check_conformance(&frontend, &samples, show).await;
+    let found = check_conformance(&frontend, &samples, &engine.frontend_limits(), show).await;
     let count = |wanted: &str| found.iter().filter(|(_, found)| words(found).0 == wanted).count();
     let (pass, fail, not) = (count("pass"), count("FAIL"), count("n/a"));
     if arguments.json {

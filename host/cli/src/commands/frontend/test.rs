@@ -31,7 +31,7 @@ pub async fn test(engine: &Engine, arguments: &TestFrontendArguments) -> Result<
             print(result);
         }
     };
-    let results = run_cases(&frontend, cases, arguments.update, jobs, show).await;
+    let results = run_cases(&frontend, cases, &engine.frontend_limits(), arguments.update, jobs, show).await;
     let count = |verdict| results.iter().filter(|result| result.verdict == verdict).count();
     let (passed, failed, updated) = (count(Verdict::Passed), count(Verdict::Failed), count(Verdict::Updated));
     if arguments.json {
