@@ -98,6 +98,7 @@ Examples:
 pub const FRONTEND_PUSH: &str = "\
 Examples:
   rhost frontend push lang.wasm registry.example/team/lang:1
+  rhost frontend push ./lang registry.example/team/lang:1         a project: built first, described by its frontend.toml
   rhost frontend push --name lang --frontend-version 1.2 --language lang --file-pattern '*.lang' lang.wasm registry.example/team/lang:1.2";
 
 /// Of `rhost frontend test`.

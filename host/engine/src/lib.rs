@@ -74,14 +74,14 @@ pub use request::{BuildFile, BuildRequest, Context, FrontendChoice, GraphRequest
 pub use rhost_exec::SecretBytes;
 pub use rhost_export::cache::{CachePlace, PlaceError};
 pub use rhost_export::{check_file, write_file};
-pub use rhost_frontend::{Embedded, Inspection};
+pub use rhost_frontend::{About, Embedded, Inspection};
 pub use rhost_registry::{CredentialSource, DockerConfig, HelperEnvironment, Proxies, WasmLayout, redact};
 pub use rhost_store::{
     Filter, FilterError, ImageRecord, PruneOptions, Pruned, RecordKind, SpaceLimits, UsageRecord, human,
 };
 pub use rules::{Refusal, RuleFile, RuleLine};
 pub use save::full_name;
-pub use ship::{FrontendPush, PushedFrontend};
+pub use ship::{FrontendPush, PushedFrontend, annotations_of};
 pub use uploads::Upload;
 
 // Tests run programs of the host below a guard, which is the test binary again.

@@ -2,7 +2,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use rhost_frontend::LoadError;
+use rhost_frontend::{About, LoadError};
 use rhost_registry::{Reference, WasmDescription, WasmLayout, push_wasm};
 
 use crate::blame;
@@ -17,7 +17,7 @@ pub struct FrontendPush {
     pub source: FrontendSource,
     /// `registry/repository:tag`.
     pub reference: String,
-    /// Of the manifest.
+    /// Of the manifest; they go before what the component says of itself.
     pub annotations: BTreeMap<String, String>,
     /// RFC 3339, for the config.
     pub created: String,
@@ -37,6 +37,25 @@ pub struct PushedFrontend {
 /// The annotation that says which WIT package a frontend was made for.
 const TRACK: &str = "dev.rhost.frontend.track";
 const TITLE: &str = "org.opencontainers.image.title";
+
+/// What a component says of itself as annotations of its manifest: under OCI's keys where it has one (image-spec, annotations.md), lists with commas.
+pub fn annotations_of(about: &About) -> BTreeMap<String, String> {
+    let list = |texts: &[String]| (!texts.is_empty()).then(|| texts.join(","));
+    [
+        ("dev.rhost.frontend.name", about.name.clone()),
+        ("org.opencontainers.image.version", about.version.clone()),
+        ("org.opencontainers.image.description", about.description.clone()),
+        ("dev.rhost.frontend.languages", list(&about.languages)),
+        ("dev.rhost.frontend.file-patterns", list(&about.file_patterns)),
+        ("dev.rhost.frontend.subrequests", list(&about.subrequests)),
+        ("org.opencontainers.image.documentation", about.docs.clone()),
+        ("org.opencontainers.image.source", about.source.clone()),
+        ("org.opencontainers.image.licenses", about.licenses.clone()),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key.to_owned(), value?)))
+    .collect()
+}
 
 impl Engine {
     /// Pushes a frontend.
@@ -59,7 +78,12 @@ impl Engine {
             return Err(BuildError::new(Kind::Frontend, refusal)
                 .hint("`rhost frontend inspect` shows all that it imports and exports"));
         }
-        let mut annotations = push.annotations.clone();
+        let said = inspected.about.map_err(|error| {
+            BuildError::new(Kind::Frontend, format!("what `{}` says of itself: {error}", found.name))
+                .hint("`rhost frontend build` writes it anew, from [about] of frontend.toml")
+        })?;
+        let mut annotations = said.as_ref().map(annotations_of).unwrap_or_default();
+        annotations.extend(push.annotations.clone());
         if let FrontendSource::File(path) = &push.source
             && let Some(name) = path.file_name()
         {

@@ -1,6 +1,7 @@
 //! `Inspection`: what a component asks for and offers, for people who ship one or wonder about one. Compiles it, runs nothing.
 use rhost_llb::Digest;
 
+use crate::about::{About, AboutError};
 use crate::compile::Compiler;
 use crate::engine::Engine;
 use crate::error::{Identity, LoadError};
@@ -20,6 +21,8 @@ pub struct Inspection {
     pub exports: Vec<String>,
     /// The WIT track that it was made for, as in `rhost:frontend@0.1.0`: the package of its imports.
     pub track: Option<String>,
+    /// What it says of itself, if it says anything that can be read.
+    pub about: Result<Option<About>, AboutError>,
     /// Why it cannot be a frontend here; `None` for one that can.
     pub refusal: Option<LoadError>,
 }
@@ -46,7 +49,8 @@ impl Engine {
         let checked = check_imports(self, &identity, &component);
         let refusal = checked.and_then(|()| v0_1::Prepared::new(self, &component).map(drop).map_err(not)).err();
         let track = imports.iter().find_map(|name| track(name));
-        Ok(Inspection { digest: identity.digest, size: bytes.len(), imports, exports, track, refusal })
+        let about = About::read(bytes);
+        Ok(Inspection { digest: identity.digest, size: bytes.len(), imports, exports, track, about, refusal })
     }
 }
 

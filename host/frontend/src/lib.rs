@@ -6,6 +6,7 @@
 //! from the private cache that this crate fills.
 //!
 //! One module per released WIT version (`v0_1`); [`FrontendHost`] is the port that all of them translate to.
+mod about;
 mod compile;
 mod engine;
 mod error;
@@ -18,6 +19,7 @@ mod recording;
 mod tape;
 mod v0_1;
 
+pub use about::{About, AboutError};
 pub use compile::{CompileLimits, Compiler, Embedded, compile_main, precompile};
 pub use engine::{Allocation, Engine, EngineError};
 pub use error::{Identity, LoadError, RunError, Stop};

@@ -50,8 +50,8 @@ fn checked(core: &Path, encoded: std::result::Result<Vec<u8>, String>) -> Result
     Ok(component)
 }
 
-/// Adds a custom section at the end of a module.
-fn custom_section(name: &str, data: &[u8], module: &mut Vec<u8>) {
+/// Adds a custom section at the end of a module or component.
+pub(crate) fn custom_section(name: &str, data: &[u8], module: &mut Vec<u8>) {
     let mut body = Vec::with_capacity(name.len() + data.len() + 5);
     leb128(name.len(), &mut body);
     body.extend(name.as_bytes());

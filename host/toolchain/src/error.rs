@@ -8,10 +8,12 @@ pub enum ToolchainError {
     #[error("{} is no frontend project: it has no frontend.toml", .0.display())]
     NoProject(PathBuf),
     /// `frontend.toml` cannot be used.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}{}: {reason}", path.display(), line.as_ref().map(|(line, _)| format!(":{line}")).unwrap_or_default())]
     Manifest {
         /// The file.
         path: PathBuf,
+        /// Its line, from 1, and its text, where the mistake has a place.
+        line: Option<(u32, String)>,
         /// What is wrong with it.
         reason: String,
     },

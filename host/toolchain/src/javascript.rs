@@ -17,6 +17,7 @@ pub(crate) fn build(machine: &Machine, dir: &Path, entry: &str) -> Result<Vec<u8
     if !source.is_file() {
         return Err(ToolchainError::Manifest {
             path: dir.join(crate::MANIFEST),
+            line: None,
             reason: format!("there is no {entry}; `entry = \"FILE\"` names the module that exports `build`"),
         });
     }

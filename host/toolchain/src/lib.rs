@@ -2,6 +2,7 @@
 //!
 //! Each language's ordinary tool does the work (cargo, componentize-js, componentize-py, go); this crate finds them, pins their versions, and makes sure that
 //! what comes out imports `rhost:*` and nothing else. It knows nothing of engines, stores and registries, and reads no environment: [`Machine`] says what it needs to know.
+mod about;
 mod command;
 mod component;
 mod debian;
@@ -17,6 +18,7 @@ mod python;
 mod rust;
 mod sdk;
 
+pub use about::About;
 pub use component::encode;
 pub use error::{Result, ToolchainError};
 pub use machine::Machine;

@@ -1,8 +1,11 @@
 //! `frontend.toml`: the file that makes a directory a frontend project.
+use std::ops::Range;
 use std::path::Path;
 
 use serde::Deserialize;
+use toml::Spanned;
 
+use crate::about::{About, AboutTable};
 use crate::error::{Result, ToolchainError};
 
 /// Its name.
@@ -42,9 +45,8 @@ impl Language {
     }
 }
 
-/// What `frontend.toml` says of building. What it says of shipping (`[about]`) is for others.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// What `frontend.toml` says.
+#[derive(Debug, Clone)]
 pub struct Manifest {
     /// The frontend's name: the component is `NAME.wasm`.
     pub name: String,
@@ -52,9 +54,18 @@ pub struct Manifest {
     pub language: Language,
     /// JavaScript: the module that exports `build`. Python: the name of the module that defines it, below `src`.
     pub entry: Option<String>,
-    /// Everything else, of which only what others read is allowed.
-    #[serde(flatten)]
-    rest: toml::Table,
+    /// What it says of itself, for the component to take along.
+    pub about: Option<About>,
+}
+
+/// The file, as written.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    name: Spanned<String>,
+    language: Language,
+    entry: Option<Spanned<String>>,
+    about: Option<AboutTable>,
 }
 
 impl Manifest {
@@ -71,25 +82,38 @@ impl Manifest {
             }
             Err(error) => return Err(ToolchainError::io(path)(error)),
         };
-        Self::parse(&text).map_err(|reason| ToolchainError::Manifest { path, reason })
+        Self::parse(&text).map_err(|(span, reason)| {
+            let line = span.map(|span| {
+                let before = text.get(..span.start).unwrap_or(&text);
+                (before.bytes().filter(|byte| *byte == b'\n').count() as u32 + 1, text.clone())
+            });
+            ToolchainError::Manifest { path, line, reason }
+        })
     }
 
-    fn parse(text: &str) -> std::result::Result<Self, String> {
-        let manifest: Self = toml::from_str(text).map_err(|error| error.to_string())?;
-        if let Some(key) = manifest.rest.keys().find(|key| *key != "about") {
-            return Err(format!("there is no key `{key}`: wanted name, language, entry, [about]"));
-        }
-        check_name(&manifest.name).map_err(|error| error.to_string())?;
-        match (&manifest.entry, manifest.language) {
-            (Some(_), Language::Rust | Language::Go) => {
-                return Err(format!("`entry` is for js and python; {} has its own rule", manifest.language.name()));
+    /// An error has the place in the text, where it has one.
+    fn parse(text: &str) -> std::result::Result<Self, (Option<Range<usize>>, String)> {
+        let table: Table = toml::from_str(text).map_err(|error| (error.span(), error.message().to_owned()))?;
+        let named = table.name.span();
+        let name = table.name.into_inner();
+        check_name(&name).map_err(|error| (Some(named), error.to_string()))?;
+        if let Some(entry) = &table.entry {
+            let wrong = |reason: String| Err((Some(entry.span()), reason));
+            let text = entry.get_ref();
+            if matches!(table.language, Language::Rust | Language::Go) {
+                return wrong(format!("`entry` is for js and python; {} has its own rule", table.language.name()));
             }
-            (Some(entry), _) if entry.is_empty() || entry.starts_with('/') || entry.split('/').any(|p| p == "..") => {
-                return Err(format!("entry = \"{entry}\": wanted a name inside the project"));
+            if text.is_empty() || text.starts_with('/') || text.split('/').any(|part| part == "..") {
+                return wrong(format!("entry = \"{text}\": wanted a name inside the project"));
             }
-            _ => {}
         }
-        Ok(manifest)
+        let about = table.about.map(|about| about.read(&name)).transpose();
+        Ok(Self {
+            about: about.map_err(|(span, reason)| (Some(span), reason))?,
+            name,
+            language: table.language,
+            entry: table.entry.map(Spanned::into_inner),
+        })
     }
 }
 
@@ -118,19 +142,64 @@ mod tests {
     }
 
     #[test]
-    fn a_manifest_says_what_it_cannot_use() {
-        let read = |text: &str| Manifest::parse(text).map(|m| m.name);
-        assert_eq!(read("name='a'\nlanguage='go'\n[about]\nversion='1'").unwrap(), "a");
+    fn a_manifest_says_what_it_cannot_use_and_where() {
+        assert_eq!(Manifest::parse("name='a'\nlanguage='go'\n").unwrap().about, None);
+        let dir = tempfile::tempdir().unwrap();
+        let read = |text: &str| {
+            std::fs::write(dir.path().join(MANIFEST), text).unwrap();
+            Manifest::read(dir.path())
+        };
+        let long = format!("name='a'\nlanguage='js'\n[about]\nversion='{}'", "1".repeat(257));
         for (text, wanted) in [
-            ("language='go'", "missing field `name`"),
-            ("name='a'\nlanguage='perl'", "unknown variant `perl`"),
-            ("name='A'\nlanguage='go'", "cannot be a frontend's name"),
-            ("name='a'\nlanguage='go'\nentry='x'", "is for js and python"),
-            ("name='a'\nlanguage='js'\nentry='../x.js'", "inside the project"),
-            ("name='a'\nlanguage='js'\nlang='x'", "there is no key `lang`"),
+            ("language='go'", "frontend.toml:1: missing field `name`"),
+            ("name='a'\nlanguage='perl'", "frontend.toml:2: unknown variant `perl`"),
+            ("\nname='A'\nlanguage='go'", "frontend.toml:2: `A` cannot be a frontend's name"),
+            ("name='a'\nlanguage='go'\nentry='x'", "frontend.toml:3: `entry` is for js and python"),
+            ("name='a'\nlanguage='js'\nentry='../x.js'", "frontend.toml:3: entry = \"../x.js\": wanted a name inside"),
+            ("name='a'\nlanguage='js'\nlang='x'", "frontend.toml:3: unknown field `lang`, expected one of"),
+            (
+                "name='a'\nlanguage='js'\n[about]\n\nfiles='x'",
+                "frontend.toml:5: unknown field `files`, expected one of",
+            ),
+            ("name='a'\nlanguage='js'\n[about]\nversion='1 2'", "frontend.toml:4: about.version: wanted a version"),
+            ("name='a'\nlanguage='js'\n[about]\ndescription=''", "frontend.toml:4: about.description: wanted a text"),
+            ("name='a'\nlanguage='js'\n[about]\nname=\"a\\u001b\"", "frontend.toml:4: about.name: wanted one line"),
+            (
+                "name='a'\nlanguage='js'\n[about]\nlanguages=[\n'a',\n'b c']",
+                "frontend.toml:6: about.languages: wanted a word",
+            ),
+            (
+                "name='a'\nlanguage='js'\n[about]\nlanguages=['a',\n'a']",
+                "frontend.toml:5: about.languages: `a` is there twice",
+            ),
+            (
+                "name='a'\nlanguage='js'\n[about]\nfile-patterns=['a,b']",
+                "about.file-patterns: wanted one entry without a comma",
+            ),
+            (
+                "name='a'\nlanguage='js'\n[about]\nfile-patterns=['a//b']",
+                "about.file-patterns: wanted a name of build files",
+            ),
+            ("name='a'\nlanguage='js'\n[about]\nsubrequests=['.x']", "about.subrequests: wanted the name of a request"),
+            ("name='a'\nlanguage='js'\n[about]\ndocs='x.example'", "about.docs: wanted a URL"),
+            ("name='a'\nlanguage='js'\n[about]\nsource='https:///x'", "about.source: wanted a URL"),
+            ("name='a'\nlanguage='js'\n[about]\nlicenses='MIT, GPL'", "about.licenses: wanted an SPDX"),
+            (&long, "about.version: wanted at most 256 bytes, these are 257"),
         ] {
-            let error = read(text).unwrap_err();
+            let error = read(text).unwrap_err().to_string();
             assert!(error.contains(wanted), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn what_a_frontend_says_of_itself_is_json_in_a_section() {
+        let text =
+            "name='a'\nlanguage='go'\n[about]\nversion='1.0'\nfile-patterns=['*.a', 'A']\ndocs='https://x.example'";
+        let about = Manifest::parse(text).unwrap().about.unwrap();
+        let json = r#"{"format":1,"name":"a","version":"1.0","filePatterns":["*.a","A"],"docs":"https://x.example"}"#;
+        assert_eq!(about.json(), json);
+        let mut component = Vec::new();
+        about.embed(&mut component);
+        assert_eq!(component, [&[0, json.len() as u8 + 12, 11][..], b"rhost:about", json.as_bytes()].concat());
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::about::About;
 use crate::error::{Result, ToolchainError};
 use crate::machine::Machine;
 use crate::manifest::{Language, Manifest};
@@ -11,7 +12,7 @@ use crate::sdk as files;
 use crate::{component, go, inputs, javascript, python, rust};
 
 /// What is made of the same files in another way is another component.
-const RECIPE: &str = concat!("rhost-toolchain ", env!("CARGO_PKG_VERSION"), " 1");
+const RECIPE: &str = concat!("rhost-toolchain ", env!("CARGO_PKG_VERSION"), " 2");
 
 /// A frontend's project.
 #[derive(Debug)]
@@ -100,7 +101,8 @@ impl Project {
             Language::Rust => {
                 let core = rust::build(machine, &self.dir, &self.manifest.name)?;
                 let bytes = std::fs::read(&core).map_err(ToolchainError::io(&core))?;
-                (format!("{RECIPE} {}", hex::encode(Sha256::digest(bytes))), Some(core))
+                let about = self.manifest.about.as_ref().map(About::json).unwrap_or_default();
+                (format!("{RECIPE} {} {about}", hex::encode(Sha256::digest(bytes))), Some(core))
             }
             _ => (inputs::digest(&self.dir, RECIPE)?, None),
         };
@@ -111,13 +113,16 @@ impl Project {
         {
             return Ok(Built { path: output, size: there.len() as u64, fresh: false });
         }
-        let component = match self.manifest.language {
+        let mut component = match self.manifest.language {
             Language::Rust => component::encode(&core.unwrap_or_default())?,
             Language::Js => javascript::build(machine, &self.dir, self.entry("src/frontend.js"))?,
             Language::Python => python::build(machine, &self.dir, self.entry("frontend"))?,
             Language::Go => go::build(machine, &self.dir)?,
         };
         component::check(&output, &component)?;
+        if let Some(about) = &self.manifest.about {
+            about.embed(&mut component);
+        }
         files::publish(&output, &component)?;
         let made = Record { inputs, component: hex::encode(Sha256::digest(&component)) };
         let text = serde_json::to_vec(&made).unwrap_or_default();

@@ -18,6 +18,7 @@ pub(crate) fn build(machine: &Machine, dir: &Path, entry: &str) -> Result<Vec<u8
     if !module.with_extension("py").is_file() && !module.join("__init__.py").is_file() {
         return Err(ToolchainError::Manifest {
             path: dir.join(crate::MANIFEST),
+            line: None,
             reason: format!(
                 "there is no src/{entry}.py; `entry = \"NAME\"` names the module that defines the frontend"
             ),

@@ -22,6 +22,7 @@ pub const TARGETS: &[Target] = &[
     ("layer", layer),
     ("config", config),
     ("lock", lock),
+    ("about", about),
 ];
 
 /// The LLB decoder and validator, and all that reads what they let through. What was decoded is encoded to the same bytes' meaning.
@@ -134,5 +135,17 @@ pub fn lock(data: &[u8]) {
         let text = rhost_engine::print_lock(&found.entries);
         let again = rhost_engine::LockFile::parse(path, &text).expect("a lock file that was written is read");
         assert_eq!(again.entries, found.entries);
+    }
+}
+
+/// What a component says of itself: one that is read has nothing that a terminal would obey.
+///
+/// # Panics
+/// When it has.
+pub fn about(data: &[u8]) {
+    if let Ok(Some(found)) = rhost_engine::About::read(data) {
+        for text in rhost_engine::annotations_of(&found).values() {
+            assert!(!text.is_empty() && !text.chars().any(char::is_control), "{text:?}");
+        }
     }
 }

@@ -30,6 +30,27 @@ pub fn cached(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<Path
     Ok(done)
 }
 
+/// As [`cached`], for what cannot be moved once it is made: `make` fills the directory where it stays. What a run that was cut off has left is made anew.
+///
+/// # Errors
+/// Those of `make`, and of the disk.
+pub fn kept(name: &str, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+    let root = root()?;
+    let (place, mark) = (root.join(name), root.join(format!(".{name}.whole")));
+    fs::create_dir_all(&root).with_context(|| format!("making `{}`", root.display()))?;
+    let lock = fs::File::create(root.join(format!(".{name}.lock")))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive)?;
+    if !(mark.exists() && place.is_dir()) {
+        if place.exists() {
+            fs::remove_dir_all(&place)?;
+        }
+        fs::create_dir(&place)?;
+        make(&place).with_context(|| format!("making `{name}` for tests"))?;
+        fs::write(&mark, "")?;
+    }
+    Ok(place)
+}
+
 fn root() -> Result<PathBuf> {
     Ok(cache_home()?.join("kit"))
 }

@@ -17,7 +17,7 @@ mod torture;
 
 pub use base_image::{Image, busybox, busybox_everywhere, debian};
 pub use buildkitd::{Buildkitd, peer};
-pub use cache::cached;
+pub use cache::{cached, kept};
 pub use git_server::{GitServer, SshServer, git};
 pub use host::{Ran, TestHost, host_with_busybox, rhost_binary};
 pub use keeper::Keeper;

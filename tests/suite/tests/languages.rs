@@ -139,46 +139,120 @@ fn go_greets() {
     assert!(wrong.contains("hello:5") && wrong.contains("there is no verb `nobody`"), "{wrong}");
 }
 
-/// With the user's own environment: the language's tools live there. Only the store is the test's.
+/// With the user's own environment: the language's tools live there. Only store and configuration are the test's.
 fn rhost(host: &TestHost, dir: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(host.binary());
-    command.args(arguments).current_dir(dir).env("RHOST_ROOT", host.root()).output().expect("it starts")
+    command.args(arguments).current_dir(dir).env("RHOST_ROOT", host.root());
+    command.env("RHOST_CONFIG", host.dir().join("config.toml")).output().expect("it starts")
 }
 
 fn says(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
-/// new, build, test, change, again; with the tools of `language`.
+fn fine(output: Output) -> String {
+    assert!(output.status.success(), "{}", says(&output));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// From new to an image, and on to a registry: with the tools of `language`, one of which is `tool`.
 fn project(language: &str, tool: &str, source: &str) {
     if !rhost_kit::have(&[tool]) {
-        return rhost_kit::skip(&format!("{tool} is not installed"));
+        return;
     }
-    let host = TestHost::new().expect("a host");
+    let Some((host, registry)) = rhost_kit::host_with_busybox() else { return };
     let run = |dir: &Path, arguments: &[&str]| rhost(&host, dir, arguments);
-    let new = run(&host.work(), &["frontend", "new", "--lang", language, "my-lang"]);
-    assert!(new.status.success(), "{}", says(&new));
+    fine(run(&host.work(), &["frontend", "new", "--lang", language, "my-lang"]));
     let again = run(&host.work(), &["frontend", "new", "--lang", language, "my-lang"]);
     assert!(again.status.code() == Some(2) && says(&again).contains("is there already"), "{}", says(&again));
     let dir = host.work().join("my-lang");
-    let tested = run(&dir, &["frontend", "test", "--frontend", "."]);
-    if says(&tested).contains("is not there") {
-        return rhost_kit::skip(&says(&tested));
-    }
-    let told = String::from_utf8_lossy(&tested.stdout).into_owned();
-    assert!(tested.status.success() && told.ends_with("2 passed, 0 failed\n"), "{}", says(&tested));
+    lend_tools(&host, language, &dir);
     let built = run(&dir, &["frontend", "build"]);
-    assert!(says(&built).contains("up to date"), "{}", says(&built));
+    if says(&built).contains("is not there") {
+        return rhost_kit::skip(&says(&built));
+    }
+    assert!(fine(built).contains("my-lang.wasm ("));
+    let told = fine(run(&dir, &["frontend", "test", "--frontend", "."]));
+    assert!(told.ends_with("2 passed, 0 failed\n"), "{told}");
+    assert!(fine(run(&dir, &["frontend", "build"])).contains("up to date"));
+
+    let image = host.dir().join("image.tar").display().to_string();
+    let output = format!("type=oci,dest={image}");
+    fine(run(&dir, &["build", "--frontend", ".", "-f", "example.build", "-o", "../tree", "-o", &output, "."]));
+    assert_eq!(fs::read_to_string(host.work().join("tree/hello.txt")).expect("hello"), "hello, world\n");
+    assert!(host.work().join("tree/bin/busybox").exists());
+    let config = Command::new("skopeo").args(["inspect", "--config", &format!("oci-archive:{image}")]).output();
+    let config: serde_json::Value = serde_json::from_str(&fine(config.expect("skopeo"))).expect("JSON");
+    assert_eq!(config["config"]["Cmd"], serde_json::json!(["/bin/sh", "-c", "cat /hello.txt"]));
+
+    shipped(&host, &registry, &dir);
+
     let path = dir.join(source);
     let text = fs::read_to_string(&path).expect("the source");
-    fs::write(&path, text.replace("hello, ", "good day, ")).expect("written");
-    let tested = run(&dir, &["frontend", "test", "--frontend", "."]);
-    assert!(tested.status.code() == Some(1) && says(&tested).contains("good day"), "{}", says(&tested));
+    if rebuilds(language) {
+        fs::write(&path, text.replace("hello, ", "good day, ")).expect("written");
+        let tested = run(&dir, &["frontend", "test", "--frontend", "."]);
+        assert!(tested.status.code() == Some(1) && says(&tested).contains("good day"), "{}", says(&tested));
+    }
     fs::write(&path, "this is no source").expect("written");
     let before = fs::read(dir.join("my-lang.wasm")).expect("the component");
     let failed = run(&dir, &["frontend", "build"]);
-    assert!(failed.status.code() == Some(4) && says(&failed).contains(tool), "{}", says(&failed));
+    assert!(failed.status.code() == Some(4), "{}", says(&failed));
     assert!(fs::read(dir.join("my-lang.wasm")).expect("still there") == before, "whole or not at all");
+}
+
+/// The project in `dir` goes to a registry with what it says of itself, and from there builds what it built.
+fn shipped(host: &TestHost, registry: &rhost_kit::Registry, dir: &Path) {
+    let run = |arguments: &[&str]| rhost(host, dir, arguments);
+    let to = registry.name("me/my-lang:1");
+    let pinned = fine(run(&["frontend", "push", ".", &to, "--language", "mine,other"])).trim().to_owned();
+    let about = |what: &str| -> serde_json::Value {
+        let told = fine(run(&["frontend", "inspect", "--json", what]));
+        serde_json::from_str::<serde_json::Value>(&told).expect("JSON")["annotations"].take()
+    };
+    let mut wanted = serde_json::json!({
+        "dev.rhost.frontend.name": "my-lang",
+        "org.opencontainers.image.version": "0.1.0",
+        "org.opencontainers.image.description": "A small build language",
+        "dev.rhost.frontend.languages": "my-lang",
+        "dev.rhost.frontend.file-patterns": "*.build",
+    });
+    assert_eq!(about("."), wanted);
+    assert_eq!(about("./my-lang.wasm"), wanted);
+    // A flag goes before.
+    wanted["dev.rhost.frontend.languages"] = "mine,other".into();
+    wanted["dev.rhost.frontend.track"] = "rhost:frontend@0.1.0".into();
+    assert_eq!(about(&pinned), wanted);
+    host.write("elsewhere/some.build", format!("# syntax={pinned}\nFROM busybox\nHELLO you\n")).expect("written");
+    let elsewhere = host.work().join("elsewhere");
+    fine(rhost(host, &elsewhere, &["build", "-f", "some.build", "-o", "tree", "."]));
+    assert_eq!(fs::read_to_string(elsewhere.join("tree/hello.txt")).expect("hello"), "hello, you\n");
+}
+
+/// Whether building again costs seconds only.
+fn rebuilds(language: &str) -> bool {
+    matches!(language, "rust" | "go")
+}
+
+/// What `frontend build` would install into the project, and takes long: from the user's cache, where the first test of a version of it has built a project.
+fn lend_tools(host: &TestHost, language: &str, dir: &Path) {
+    let (installed, pins) = match language {
+        "js" => ("node_modules", "package-lock.json"),
+        "python" => (".rhost/python", "requirements.txt"),
+        _ => return,
+    };
+    let pins = rhost_llb::Digest::of(fs::read(dir.join(pins)).expect("the template pins its tools")).to_string();
+    let name = format!("tools-{language}-{}", &pins["sha256:".len()..][..16]);
+    let tools = rhost_kit::kept(&name, |place| {
+        fine(rhost(host, place, &["frontend", "new", "--lang", language, "--dir", ".", "my-lang"]));
+        let built = rhost(host, place, &["frontend", "build"]);
+        if built.status.success() { Ok(()) } else { Err(std::io::Error::other(says(&built)).into()) }
+    });
+    // Without them, building says what is missing.
+    let Ok(tools) = tools else { return };
+    let link = dir.join(installed);
+    fs::create_dir_all(link.parent().expect("below the project")).expect("a directory");
+    std::os::unix::fs::symlink(tools.join(installed), link).expect("a link");
 }
 
 #[test]
@@ -189,6 +263,38 @@ fn a_new_project_in_rust() {
 #[test]
 fn a_new_project_in_go() {
     project("go", "go", "main.go");
+}
+
+#[test]
+fn a_new_project_in_javascript() {
+    project("js", "node", "src/frontend.js");
+}
+
+#[test]
+fn a_new_project_in_python() {
+    project("python", "python3", "src/frontend.py");
+}
+
+/// Built for another about: the table alone makes another component, a mistake in it none, and a stranger's section is not shipped.
+#[test]
+fn what_a_frontend_says_of_itself_is_checked_on_both_sides() {
+    let Some(lines) = built("lines") else { return };
+    let host = TestHost::new().expect("a host");
+    let toml = "name = \"x\"\nlanguage = \"go\"\n\n[about]\nversion = \"1\"\nfiles = [\"*.x\"]\n";
+    host.write("p/frontend.toml", toml).expect("written");
+    let dir = host.work().join("p").display().to_string();
+    let text = host.run(["frontend", "push", &dir, "registry.invalid/x:1"]).expect("ran").failure(2);
+    assert!(text.contains("p/frontend.toml:6\n") && text.contains(">>> files = [\"*.x\"]"), "{text}");
+    assert!(text.contains("unknown field `files`, expected one of `name`, `version`"), "{text}");
+    let mut bytes = fs::read(&lines).expect("a component");
+    let json = br#"{"format":1,"name":"\u001b[2J"}"#;
+    bytes.extend([&[0, json.len() as u8 + 12, 11][..], b"rhost:about", json].concat());
+    let file = host.write("x.wasm", &bytes).expect("written").display().to_string();
+    let told = host.run(["frontend", "inspect", &file]).expect("ran").success();
+    let reason = "the section `rhost:about` has `name` that is no line of text: it has control characters";
+    assert!(told.contains(&format!("about:    cannot be read: {reason}")) && !told.contains('\u{1b}'), "{told}");
+    let text = host.run(["frontend", "push", &file, "registry.invalid/x:1"]).expect("ran").failure(4);
+    assert!(text.contains(reason) && text.contains("frontend.toml"), "{text}");
 }
 
 #[test]

@@ -132,13 +132,13 @@ pub struct InspectFrontendArguments {
 /// `rhost frontend push`.
 #[derive(Debug, Args)]
 pub struct PushFrontendArguments {
-    /// The component.
-    #[arg(value_name = "FILE")]
+    /// The component, or a project's directory, which is built first if it has changed.
+    #[arg(value_name = "FILE|DIR")]
     pub file: PathBuf,
     /// Where to, as in `registry.example/team/lang:1`.
     #[arg(value_name = "REF")]
     pub reference: String,
-    /// What the frontend is called; `inspect` shows this and what follows.
+    /// What the frontend is called. This and what follows stands in `[about]` of the project's frontend.toml and so in the component; a flag goes before that.
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
     /// Its version, as in `1.2.0`.
@@ -156,7 +156,7 @@ pub struct PushFrontendArguments {
     /// Where its language is documented.
     #[arg(long, value_name = "URL")]
     pub docs: Option<String>,
-    /// Set an annotation of the manifest, as in `org.opencontainers.image.licenses=MIT`; goes before those of the flags above.
+    /// Set an annotation of the manifest, as in `org.opencontainers.image.licenses=MIT`; goes before those of the flags above and of `[about]`.
     #[arg(long, value_name = "KEY=VALUE")]
     pub annotation: Vec<String>,
     /// Layout of the artifact: `cncf`, `plain`, or `auto`, which is cncf and then plain where the registry refuses it.

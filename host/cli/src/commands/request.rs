@@ -25,7 +25,7 @@ pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Resul
     let sources = locking::rules(&project, flags.locked, flags.offline, flags.vendor.as_deref())?;
     let frontend = match flags.frontend {
         None => FrontendChoice::BySyntaxLine,
-        Some(text) if is_file(&text) => FrontendChoice::File(project::component(&text)?),
+        Some(text) if is_file(&text) => FrontendChoice::File(project::component(Path::new(&text))?),
         Some(text) => FrontendChoice::Image(text),
     };
     let mut build_args = BTreeMap::new();

@@ -5,8 +5,9 @@ mod replay;
 mod test;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
-use rhost_engine::{BuildError, Engine, FrontendPush, FrontendSource, Kind, WasmLayout};
+use rhost_engine::{About, BuildError, Engine, FrontendPush, FrontendSource, Kind, WasmLayout, annotations_of};
 
 use super::request;
 use crate::arguments::{InspectFrontendArguments, PushFrontendArguments};
@@ -22,7 +23,7 @@ pub use test::test;
 fn source(text: &str) -> Result<FrontendSource, BuildError> {
     Ok(match text {
         "stock" => FrontendSource::Stock,
-        text if request::is_file(text) => FrontendSource::File(project::component(text)?),
+        text if request::is_file(text) => FrontendSource::File(project::component(Path::new(text))?),
         text => FrontendSource::named(text),
     })
 }
@@ -36,13 +37,20 @@ pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> R
     let found = engine.frontend_bytes(&source).await?;
     let inspected = engine.inspect_frontend(&found).await?;
     let signatures = engine.frontend_signatures(&source, &found).await?;
+    // Where it was pushed they may have said it otherwise.
+    let (mut annotations, unreadable) = match &inspected.about {
+        Ok(about) => (about.as_ref().map(annotations_of).unwrap_or_default(), None),
+        Err(error) => (BTreeMap::new(), Some(error.to_string())),
+    };
+    annotations.extend(found.annotations.clone());
     let refusal = inspected.refusal.as_ref().map(ToString::to_string);
     let limits = engine.frontend_limits();
     if arguments.json {
         let value = serde_json::json!({
             "name": found.name,
             "manifest": found.manifest.map(|digest| digest.to_string()),
-            "annotations": found.annotations,
+            "annotations": annotations,
+            "unreadable": unreadable,
             "digest": inspected.digest.to_string(),
             "size": inspected.size,
             "track": inspected.track,
@@ -61,8 +69,11 @@ pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> R
         println!("digest:   {}", inspected.digest);
         println!("size:     {} bytes", inspected.size);
         println!("track:    {}", inspected.track.as_deref().unwrap_or("none"));
-        for (key, value) in &found.annotations {
-            println!("about:    {key}={value}");
+        for (key, value) in &annotations {
+            println!("about:    {}={}", shown(key), shown(value));
+        }
+        if let Some(reason) = unreadable {
+            println!("about:    cannot be read: {reason}");
         }
         println!(
             "limits:   {} MiB of memory, {:?} of computing, {} MiB a call; a repository's policy may lower them",
@@ -86,20 +97,22 @@ pub async fn inspect(engine: &Engine, arguments: &InspectFrontendArguments) -> R
     }
 }
 
-/// What the flags say of the frontend, under the keys of OCI where it has one.
-fn about(arguments: &PushFrontendArguments) -> BTreeMap<String, String> {
-    let list = |texts: &[String]| (!texts.is_empty()).then(|| texts.join(","));
-    [
-        ("dev.rhost.frontend.name", arguments.name.clone()),
-        ("org.opencontainers.image.version", arguments.frontend_version.clone()),
-        ("dev.rhost.frontend.languages", list(&arguments.language)),
-        ("dev.rhost.frontend.file-patterns", list(&arguments.file_pattern)),
-        ("dev.rhost.frontend.subrequests", list(&arguments.subrequest)),
-        ("org.opencontainers.image.documentation", arguments.docs.clone()),
-    ]
-    .into_iter()
-    .filter_map(|(key, value)| Some((key.to_owned(), value?)))
-    .collect()
+/// What the flags say of the frontend.
+fn about(arguments: &PushFrontendArguments) -> About {
+    About {
+        name: arguments.name.clone(),
+        version: arguments.frontend_version.clone(),
+        languages: arguments.language.clone(),
+        file_patterns: arguments.file_pattern.clone(),
+        subrequests: arguments.subrequest.clone(),
+        docs: arguments.docs.clone(),
+        ..About::default()
+    }
+}
+
+/// One line of a terminal, of what a stranger wrote.
+fn shown(text: &str) -> String {
+    text.chars().flat_map(|c| if c.is_control() { c.escape_default().collect() } else { vec![c] }).collect()
 }
 
 /// Pushes a component, and prints the name that pins it.
@@ -108,7 +121,7 @@ fn about(arguments: &PushFrontendArguments) -> BTreeMap<String, String> {
 /// It is no frontend, or the registry refuses it.
 pub async fn push(engine: &Engine, arguments: &PushFrontendArguments) -> Result<(), BuildError> {
     let wrong = |message: String| BuildError::new(Kind::Request, message);
-    let mut annotations = about(arguments);
+    let mut annotations = annotations_of(&about(arguments));
     for text in &arguments.annotation {
         let (key, value) =
             text.split_once('=').ok_or_else(|| wrong(format!("--annotation {text}: wanted KEY=VALUE")))?;
@@ -124,7 +137,7 @@ pub async fn push(engine: &Engine, arguments: &PushFrontendArguments) -> Result<
     };
     let pushed = engine
         .push_frontend(&FrontendPush {
-            source: FrontendSource::File(arguments.file.clone()),
+            source: FrontendSource::File(project::component(&arguments.file)?),
             reference: arguments.reference.clone(),
             annotations,
             created: format!("{created:.0}"),

@@ -1,7 +1,7 @@
 //! `rhost frontend new` and `build`, and `--frontend DIR`: projects, by way of the toolchain crate.
 use std::path::{Path, PathBuf};
 
-use rhost_engine::{BuildError, Kind};
+use rhost_engine::{BuildError, Kind, Place};
 use rhost_toolchain::{Built, Language, Project, Sdk, ToolchainError};
 
 use crate::arguments::{BuildFrontendArguments, NewFrontendArguments};
@@ -36,12 +36,11 @@ pub fn build(arguments: &BuildFrontendArguments) -> Result<(), BuildError> {
     Ok(())
 }
 
-/// The component that `--frontend TEXT` means, where that is a file or a project's directory, which is built if it has changed.
+/// The component that `path` means: a file, or a project's directory, which is built if it has changed.
 ///
 /// # Errors
 /// As [`build`].
-pub fn component(text: &str) -> Result<PathBuf, BuildError> {
-    let path = Path::new(text);
+pub fn component(path: &Path) -> Result<PathBuf, BuildError> {
     if !path.is_dir() {
         return Ok(path.into());
     }
@@ -64,7 +63,15 @@ fn wrong(error: &ToolchainError) -> BuildError {
         ToolchainError::Io { .. } => Kind::Store,
         _ => Kind::Request,
     };
-    let shown = BuildError::new(kind, error);
+    let shown = match error {
+        ToolchainError::Manifest { path, line: Some((line, text)), reason } => {
+            let file = path.display().to_string();
+            let mut placed = BuildError::new(kind, reason);
+            placed.place = Some(Place { file, first_line: *line, last_line: *line, text: text.clone() });
+            placed
+        }
+        _ => BuildError::new(kind, error),
+    };
     match error.hint() {
         Some(hint) => shown.hint(hint),
         None => shown,
