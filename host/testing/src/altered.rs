@@ -1,5 +1,7 @@
 //! `Altered`: a test's world in which one thing is otherwise: another build file, contexts that are denied, images that are gone.
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rhost_frontend::{
@@ -19,6 +21,8 @@ pub struct Alteration {
     pub contexts: Option<HostError>,
     /// What every image and solve is answered with.
     pub promises: Option<HostError>,
+    /// The first promise takes its time, so that later ones are kept before it.
+    pub first_is_late: bool,
     /// No feature is there.
     pub no_features: bool,
 }
@@ -28,12 +32,18 @@ pub struct Altered {
     inner: FakeHost,
     build_file: String,
     alteration: Alteration,
+    /// Nothing was promised yet, and the first is late.
+    is_late: AtomicBool,
 }
+
+/// How long a late answer takes: much longer than one that is at hand.
+const LATE: Duration = Duration::from_millis(50);
 
 impl Altered {
     /// The world of `case`, altered.
     pub fn new(case: Case, alteration: Alteration) -> Self {
-        Self { build_file: case.invocation.build_file.clone(), inner: FakeHost::new(case), alteration }
+        let is_late = AtomicBool::new(alteration.first_is_late);
+        Self { build_file: case.invocation.build_file.clone(), inner: FakeHost::new(case), alteration, is_late }
     }
 
     /// What was reported.
@@ -43,6 +53,14 @@ impl Altered {
 
     fn denied(&self) -> Result<(), HostError> {
         self.alteration.contexts.clone().map_or(Ok(()), Err)
+    }
+
+    /// What every promise waits for.
+    async fn promise(&self) -> Result<(), HostError> {
+        if self.is_late.swap(false, Ordering::Relaxed) {
+            tokio::time::sleep(LATE).await;
+        }
+        self.alteration.promises.clone().map_or(Ok(()), Err)
     }
 
     /// The build file, if it is that and altered.
@@ -96,17 +114,13 @@ impl FrontendHost for Altered {
     }
 
     async fn resolve_image(&self, query: ImageQuery) -> Result<ResolvedImage, HostError> {
-        match &self.alteration.promises {
-            Some(error) => Err(error.clone()),
-            None => self.inner.resolve_image(query).await,
-        }
+        self.promise().await?;
+        self.inner.resolve_image(query).await
     }
 
     async fn solve(&self, definition: Definition) -> Result<Arc<dyn SolvedTree>, HostError> {
-        match &self.alteration.promises {
-            Some(error) => Err(error.clone()),
-            None => self.inner.solve(definition).await,
-        }
+        self.promise().await?;
+        self.inner.solve(definition).await
     }
 
     fn supports(&self, feature: &str) -> bool {

@@ -2,6 +2,7 @@
 
 mod build;
 mod concurrent;
+mod conformance;
 mod crash;
 mod damage;
 mod disk;
