@@ -2,6 +2,7 @@
 mod context;
 mod frontend;
 mod graph;
+mod hostile;
 mod image;
 mod memory;
 mod steps;
@@ -39,6 +40,7 @@ pub const ALL: &[Case] = &[
         about: "frontends in four languages: from loading to the first call, compilation, a graph of 10,000 vertices",
         run: frontend::run,
     },
+    Case { name: "hostile", about: "frontends that mean harm: how soon each is stopped", run: hostile::run },
     Case { name: "memory", about: "the most memory while building", run: memory::run },
     Case { name: "large", about: "a graph of 10,000 vertices: cold, no-op, against 1,000", run: graph::large },
     Case { name: "records", about: "a no-op beside 100,000 records of other builds", run: graph::records },
