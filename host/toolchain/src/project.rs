@@ -70,7 +70,7 @@ impl Project {
     /// A file cannot be read or written.
     pub fn inputs(&self) -> Result<String> {
         files::write(&self.dir.join("sdk"), self.manifest.language)?;
-        inputs::digest(&self.dir, RECIPE)
+        inputs::digest(&self.dir, self.manifest.language, RECIPE)
     }
 
     /// Where the component goes if nobody says otherwise.
@@ -104,7 +104,7 @@ impl Project {
                 let about = self.manifest.about.as_ref().map(About::json).unwrap_or_default();
                 (format!("{RECIPE} {} {about}", hex::encode(Sha256::digest(bytes))), Some(core))
             }
-            _ => (inputs::digest(&self.dir, RECIPE)?, None),
+            _ => (inputs::digest(&self.dir, self.manifest.language, RECIPE)?, None),
         };
         let there = std::fs::read(&output).ok();
         if let (Some(before), Some(there)) = (&before, &there)

@@ -1,6 +1,7 @@
 //! The pages under `docs/` do what they say. A fenced block whose first line is "```LANGUAGE FILE" is written to that file; of
 //! a block "```console" the lines after `$ ` are run in order, in one directory and on one host for the page, and what they print
-//! is compared with the lines below them: `…` within a line stands for any text, a line that is only `…` for any lines.
+//! is compared with the lines below them: `…` within a line stands for any text, a line that is only `…` for any lines. A command
+//! `cd DIR` is for what follows it; `registry.example` is a real registry where a page pushes to it.
 use std::fs;
 use std::path::Path;
 use std::process::Stdio;
@@ -67,15 +68,24 @@ fn output_matches(wanted: &[String], lines: &[&str]) -> bool {
 }
 
 fn check(page: &str) {
+    check_with(page, &|_, _| {}, false);
+}
+
+/// `before` each command it is told the host and the directory; `pushes`: the page needs a registry at `registry.example`.
+fn check_with(page: &str, before: &dyn Fn(&TestHost, &Path), pushes: bool) {
     if !rhost_kit::have(&["docker-registry", "skopeo"]) {
         return rhost_kit::skip("docker-registry and skopeo are not installed");
     }
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(page);
-    let text = fs::read_to_string(&path).expect("the page");
+    let mut text = fs::read_to_string(&path).expect("the page");
     let registry = Registry::start().expect("a registry");
     registry.push(&busybox().expect("busybox"), "library/busybox:latest").expect("pushed");
     let host = TestHost::new().expect("a host");
     host.mirror_docker_io(registry.address()).expect("config");
+    if pushes {
+        text = text.replace("registry.example", registry.address());
+    }
+    let mut directory = String::from(".");
     // Components that pages use.
     let guests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests");
     for name in ["dockerfile-plus.wasm", "lines.wasm"] {
@@ -84,14 +94,19 @@ fn check(page: &str) {
     let mut ran = 0;
     for piece in pieces(&text) {
         match piece {
-            Piece::File { name, text } => drop(host.write(&name, text).expect("written")),
+            Piece::File { name, text } => drop(host.write(&format!("{directory}/{name}"), text).expect("written")),
+            Piece::Command { command, .. } if command.starts_with("cd ") => {
+                directory = format!("{directory}/{}", &command[3..])
+            }
             Piece::Command { line, command, output } => {
                 ran += 1;
+                let directory = host.work().join(&directory);
+                before(&host, &directory);
                 let script = format!("set -e\nrhost() {{ \"$RHOST_BINARY\" \"$@\"; }}\nexec 2>&1\n{command}\n");
                 let mut shell = host.command(["-c", &script]);
                 shell.env("RHOST_BINARY", host.binary()).stdin(Stdio::null());
                 let mut as_shell = std::process::Command::new("/bin/sh");
-                as_shell.args(shell.get_args()).current_dir(host.work()).env_clear().stdin(Stdio::null());
+                as_shell.args(shell.get_args()).current_dir(&directory).env_clear().stdin(Stdio::null());
                 as_shell.envs(shell.get_envs().filter_map(|(name, value)| Some((name, value?))));
                 let ran = Ran::of(&mut as_shell).expect("ran");
                 let printed: Vec<&str> = ran.stdout.lines().collect();
@@ -146,6 +161,19 @@ fn frontends_debugging() {
 #[test]
 fn frontends_testing() {
     check("frontends/testing.md");
+}
+
+#[test]
+fn frontends_tutorial() {
+    if !rhost_kit::have(&["python3"]) {
+        return;
+    }
+    let lend = |host: &TestHost, directory: &Path| {
+        if directory.join("requirements.txt").exists() && !directory.join(".rhost").exists() {
+            crate::languages::lend_tools(host, "python", directory);
+        }
+    };
+    check_with("frontends/tutorial.md", &lend, true);
 }
 
 #[test]

@@ -235,7 +235,7 @@ fn rebuilds(language: &str) -> bool {
 }
 
 /// What `frontend build` would install into the project, and takes long: from the user's cache, where the first test of a version of it has built a project.
-fn lend_tools(host: &TestHost, language: &str, dir: &Path) {
+pub fn lend_tools(host: &TestHost, language: &str, dir: &Path) {
     let (installed, pins) = match language {
         "js" => ("node_modules", "package-lock.json"),
         "python" => (".rhost/python", "requirements.txt"),
