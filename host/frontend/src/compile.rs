@@ -163,30 +163,7 @@ impl Compiler {
 
     async fn compile_in_child(&self, identity: &Identity, bytes: &[u8]) -> Result<Vec<u8>, LoadError> {
         let refuse = |reason: String| LoadError::Compile { identity: identity.clone(), reason };
-        let mut child = tokio::process::Command::new(&self.command)
-            .args(&self.arguments)
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .map_err(|error| refuse(format!("starting {}: {error}", self.command.display())))?;
-        let mut stdin = child.stdin.take().ok_or_else(|| refuse("the compiler has no input".into()))?;
-        let mut message = Vec::with_capacity(bytes.len() + 16);
-        message.extend(self.limits.memory.to_le_bytes());
-        message.extend(self.limits.seconds.to_le_bytes());
-        message.extend(bytes);
-        let feed = async move {
-            // A child that dies early says why on its standard error.
-            let _ = stdin.write_all(&message).await;
-            drop(stdin);
-        };
-        let wait = async { tokio::join!(feed, child.wait_with_output()).1 };
-        let output = tokio::time::timeout(Duration::from_secs(self.limits.seconds * BUSY), wait)
-            .await
-            .map_err(|_| refuse(format!("it took longer than {} s", self.limits.seconds * BUSY)))?
-            .map_err(|error| refuse(error.to_string()))?;
+        let output = self.child(&[], bytes).await.map_err(refuse)?;
         let words = String::from_utf8_lossy(&output.stderr);
         let words: String = words.trim().chars().take(2000).collect();
         match output.status.code() {
@@ -208,15 +185,49 @@ impl Compiler {
             }
         }
     }
+
+    /// Runs the child on a component: without `offsets` it compiles, with some it says what stands there. The error is a reason.
+    pub(crate) async fn child(&self, offsets: &[u64], bytes: &[u8]) -> Result<std::process::Output, String> {
+        let mut child = tokio::process::Command::new(&self.command)
+            .args(&self.arguments)
+            .env_clear()
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(|error| format!("starting {}: {error}", self.command.display()))?;
+        let mut stdin = child.stdin.take().ok_or("the compiler has no input")?;
+        let mut message = Vec::with_capacity(bytes.len() + HEADER + offsets.len() * 8);
+        for number in [self.limits.memory, self.limits.seconds, offsets.len() as u64].iter().chain(offsets) {
+            message.extend(number.to_le_bytes());
+        }
+        message.extend(bytes);
+        let feed = async move {
+            // A child that dies early says why on its standard error.
+            let _ = stdin.write_all(&message).await;
+            drop(stdin);
+        };
+        let wait = async { tokio::join!(feed, child.wait_with_output()).1 };
+        tokio::time::timeout(Duration::from_secs(self.limits.seconds * BUSY), wait)
+            .await
+            .map_err(|_| format!("it took longer than {} s", self.limits.seconds * BUSY))?
+            .map_err(|error| error.to_string())
+    }
 }
 
 /// Bytes of a component from which on it is compiled without optimisation.
 const LARGE: usize = 6 << 20;
 
+/// What the child is told before the component: bytes of memory, seconds, and how many offsets follow; eight bytes each, little endian.
+const HEADER: usize = 24;
+/// More offsets than a backtrace has.
+const MOST_OFFSETS: u64 = 1000;
+
 /// Exit code of the child for bytes that are no valid component.
 const INVALID: i32 = 3;
 
-/// The compiling child: limits and a component on standard input, code on standard output. Ends the process. To be called first
+/// The compiling child: limits and a component on standard input, code on standard output; or, where it is asked for lines ([`crate::lines`]), those. Ends the process. To be called first
 /// thing in `main` when the program was started by [`Compiler::command`]: it sets limits for the whole process.
 pub fn compile_main() -> ! {
     let code = match compile_child() {
@@ -231,7 +242,7 @@ pub fn compile_main() -> ! {
 
 fn compile_child() -> Result<(), (i32, String)> {
     let broken = |error: &dyn std::fmt::Display| (1, error.to_string());
-    let mut header = [0; 16];
+    let mut header = [0; HEADER];
     let mut stdin = std::io::stdin().lock();
     stdin.read_exact(&mut header).map_err(|error| broken(&error))?;
     let number = |at: usize| u64::from_le_bytes(std::array::from_fn(|index| header[at + index]));
@@ -243,8 +254,18 @@ fn compile_child() -> Result<(), (i32, String)> {
         let limit = rustix::process::Rlimit { current: Some(limit), maximum: Some(limit) };
         rustix::process::setrlimit(resource, limit).map_err(|error| broken(&format!("setting a limit: {error}")))?;
     }
+    let mut offsets = Vec::new();
+    for _ in 0..number(16).min(MOST_OFFSETS) {
+        let mut offset = [0; 8];
+        stdin.read_exact(&mut offset).map_err(|error| broken(&error))?;
+        offsets.push(u64::from_le_bytes(offset));
+    }
     let mut bytes = Vec::new();
     stdin.read_to_end(&mut bytes).map_err(|error| broken(&error))?;
+    if !offsets.is_empty() {
+        let found = crate::lines::read(&bytes, &offsets);
+        return std::io::stdout().lock().write_all(&found).map_err(|error| broken(&error));
+    }
     let mut config = config(None);
     if bytes.len() >= LARGE {
         // A language's whole runtime, of which a build file uses little: the wait for its compilation is what people notice.

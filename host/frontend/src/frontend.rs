@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::error::{Identity, LoadError, RunError};
 use crate::host::{FrontendHost, Invocation, Outcome};
 use crate::limits::Limits;
+use crate::lines::Lines;
 use crate::v0_1;
 
 /// Where `tracing` hears that a frontend begins to be loaded.
@@ -20,6 +21,7 @@ pub struct Frontend {
     identity: Arc<Identity>,
     engine: Engine,
     track: v0_1::Prepared,
+    lines: Option<Arc<Lines>>,
 }
 
 impl Engine {
@@ -33,7 +35,9 @@ impl Engine {
     async fn compiled(&self, name: &str, bytes: &[u8], compiler: &Compiler) -> Result<Frontend, LoadError> {
         let identity = Identity { name: name.to_owned(), digest: Digest::of(bytes) };
         let component = compiler.component(self, &identity, bytes).await?;
-        self.prepare(identity, &component)
+        let mut frontend = self.prepare(identity, &component)?;
+        frontend.lines = Lines::of(bytes, compiler);
+        Ok(frontend)
     }
 
     /// Makes a frontend of one that is part of this program: from its embedded code, else as [`Engine::compile`] does.
@@ -49,7 +53,7 @@ impl Engine {
         check_imports(self, &identity, component)?;
         let track = v0_1::Prepared::new(self, component)
             .map_err(|error| LoadError::NotAFrontend { identity: identity.clone(), reason: format!("{error:#}") })?;
-        Ok(Frontend { identity: Arc::new(identity), engine: self.clone(), track })
+        Ok(Frontend { identity: Arc::new(identity), engine: self.clone(), track, lines: None })
     }
 }
 
@@ -66,7 +70,12 @@ impl Frontend {
         invocation: Invocation,
         limits: &Limits,
     ) -> Result<Outcome, RunError> {
-        self.track.build(&self.engine, &self.identity, host, invocation, limits).await
+        let mut offsets = Vec::new();
+        let mut answer = self.track.build(&self.engine, &self.identity, host, invocation, limits, &mut offsets).await;
+        if let (Err(RunError::Stopped { backtrace, .. }), Some(lines)) = (&mut answer, &self.lines) {
+            lines.add(backtrace, &offsets).await;
+        }
+        answer
     }
 }
 

@@ -14,6 +14,7 @@ mod frontend;
 mod host;
 mod inspect;
 mod limits;
+mod lines;
 mod recorder;
 mod recording;
 mod tape;

@@ -22,6 +22,7 @@ impl Prepared {
         Ok(Self(FrontendPre::new(engine.linker().instantiate_pre(component)?)?))
     }
 
+    /// Runs it once. Where it is stopped, `offsets` are the places of the backtrace's frames in the component.
     pub async fn build(
         &self,
         engine: &Engine,
@@ -29,6 +30,7 @@ impl Prepared {
         host: Arc<dyn FrontendHost>,
         invocation: Invocation,
         limits: &Limits,
+        offsets: &mut Vec<Option<usize>>,
     ) -> Result<Outcome, RunError> {
         let bad = |reason: String| RunError::BadAnswer { identity: identity.clone(), reason };
         let mut store = Store::new(engine.wasmtime(), Guest::new(host, invocation, limits));
@@ -44,7 +46,12 @@ impl Prepared {
         let called = self.call(&mut store).await;
         store.data().close_reports();
         let answer = match called {
-            Err(error) => return Err(stopped(identity, &error, store.data())),
+            Err(error) => {
+                if let Some(trace) = error.downcast_ref::<wasmtime::WasmBacktrace>() {
+                    offsets.extend(trace.frames().iter().map(wasmtime::FrameInfo::module_offset));
+                }
+                return Err(stopped(identity, &error, store.data()));
+            }
             Ok(Err(error)) => {
                 return Err(RunError::Refused {
                     identity: identity.clone(),

@@ -3,6 +3,7 @@ mod archive;
 mod guests;
 mod hostile;
 mod kit;
+mod lines;
 mod loading;
 mod real;
 mod replay;
