@@ -128,6 +128,7 @@ fn url_kind(error: &UrlError) -> Kind {
     match error {
         UrlError::Wrong { .. } | UrlError::Client(_) => Kind::Request,
         UrlError::Local { .. } => Kind::Store,
+        UrlError::Forbidden { .. } => Kind::Policy,
         _ => Kind::Network,
     }
 }

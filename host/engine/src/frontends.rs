@@ -86,6 +86,17 @@ pub struct ChosenFrontend {
     pub ignored: Option<String>,
 }
 
+impl ChosenFrontend {
+    /// The digest that its name stands for by the lock file of `sources`, and where that stands.
+    pub fn pinned(&self, sources: &SourceRules) -> Option<(String, Pin)> {
+        let FrontendSource::Image(text) = &self.source else { return None };
+        let reference: Reference = text.parse().ok()?;
+        let key = LockKey::new(LockKind::Frontend, reference.clone().tagged().to_string());
+        let lock = sources.lock.as_ref().filter(|_| reference.digest().is_none())?;
+        Some((lock.place(&key), lock.entries.get(&key)?.clone()))
+    }
+}
+
 impl fmt::Display for FrontendSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

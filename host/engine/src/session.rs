@@ -249,7 +249,7 @@ impl FrontendHost for Session {
     }
 
     fn supports(&self, feature: &str) -> bool {
-        feature == "rhost.solve" || rhost_llb::caps::KNOWN.contains(&feature)
+        feature == "rhost.solve" || rhost_llb::caps::supported(feature)
     }
 
     fn report(&self, report: Report) {

@@ -72,6 +72,14 @@ pub enum UrlError {
         /// Where it led.
         reason: String,
     },
+    /// The server sends us to where the caller does not let us go.
+    #[error("`{url}`: it redirects to `{at}`, which may not be asked")]
+    Forbidden {
+        /// The URL.
+        url: String,
+        /// Where it led.
+        at: String,
+    },
     /// The file came to an early end again and again.
     #[error("`{url}`: the file was cut off after {got} bytes{}: {reason}", of(*wanted))]
     Truncated {
@@ -152,7 +160,7 @@ impl UrlError {
             Self::Status { .. } => None,
             Self::Redirect { .. } => Some("name the URL that it leads to in the end".into()),
             Self::Truncated { .. } => Some("try again; if it goes on, the server's copy is short".into()),
-            Self::Local { .. } => None,
+            Self::Local { .. } | Self::Forbidden { .. } => None,
             Self::Client(error) => error.hint(),
         }
     }

@@ -27,7 +27,11 @@ pub struct UrlRequest {
     url: Url,
     headers: HeaderMap,
     shown: String,
+    gate: Option<Gate>,
 }
+
+/// Whether a redirect to a URL may be followed.
+type Gate = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
 /// What a server has said of a file, to ask it whether that still holds (RFC 9110, 8.8).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -91,7 +95,7 @@ impl UrlRequest {
             headers.insert(AUTHORIZATION, basic);
         }
         parsed.set_fragment(None);
-        Ok(Self { shown: redact(url), url: parsed, headers })
+        Ok(Self { shown: redact(url), url: parsed, headers, gate: None })
     }
 
     /// The URL without credentials, for people.
@@ -121,6 +125,13 @@ impl UrlRequest {
         value.set_sensitive(true);
         self.headers.insert(AUTHORIZATION, value);
         Ok(self)
+    }
+
+    /// Follows a redirect only to a URL for which `gate` answers true.
+    #[must_use]
+    pub fn only_through(mut self, gate: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
+        self.gate = Some(Arc::new(gate));
+        self
     }
 
     /// With another `Accept`.
@@ -422,6 +433,9 @@ async fn walk(transport: &Transport, request: &UrlRequest, further: &HeaderMap) 
         }
         if seen.len() > MOST_REDIRECTS {
             return Err(lost(format!("more than {MOST_REDIRECTS} redirects, the last to `{shown}`")));
+        }
+        if request.gate.as_ref().is_some_and(|gate| !gate(next.as_str())) {
+            return Err(Lost::For(UrlError::Forbidden { url: request.shown.clone(), at: shown }));
         }
         seen.push(next.clone());
         downgraded |= url.scheme() == "https" && next.scheme() == "http";

@@ -38,7 +38,8 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     pub(crate) async fn recall(self: &Arc<Self>, node: &Arc<Node<T>>, output: usize) -> Option<T> {
         let remembered = self.cache.recall(name(node.digest, output))?;
         let nodes = reach(node);
-        if nodes.iter().any(|node| node.ignore_cache) {
+        // What a build inside the build stands on is not among the sources of this graph.
+        if nodes.iter().any(|node| node.ignore_cache || node.op.waits_for_vertices()) {
             return None;
         }
         let mut asked: HashMap<VertexDigest, Vec<(usize, Digest)>> = HashMap::new();
@@ -91,6 +92,9 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
     fn recollection(&self, nodes: &[Arc<Node<T>>], result: Digest) -> Option<Recollection> {
         let (mut asked, mut used) = (Vec::new(), Vec::new());
         for node in nodes {
+            if node.op.waits_for_vertices() {
+                return None;
+            }
             let Some(Ok(keys)) = node.keys.peek() else { return None };
             let volatile = keys.ways.iter().any(|ways| ways[0].volatile);
             match (node.inputs.is_empty(), volatile) {

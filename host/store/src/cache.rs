@@ -23,14 +23,17 @@ pub const RESOLVED: &str = "resolved-v1";
 pub const SIGNED: &str = "signed-v1";
 /// The kind of facts that hold an image's signatures.
 pub const SIGNATURES: &str = "signatures-v1";
+/// The kind of facts that hold the definitions that builds inside a build were last made of.
+pub const NESTED: &str = "nested-v1";
 /// How many facts of a kind the collector leaves, the newest.
-pub(crate) const FACTS_KEPT: [(&str, u32); 8] = [
+pub(crate) const FACTS_KEPT: [(&str, u32); 9] = [
     (TARGETS, 4096),
     (TRANSCRIPTS, 64),
     (DOWNLOADS, 4096),
     (RESOLVED, 4096),
     (SIGNED, 4096),
     (SIGNATURES, 1024),
+    (NESTED, 128),
     (BUILDS, 1024),
     (REMOVED, 16384),
 ];

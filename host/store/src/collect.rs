@@ -157,7 +157,7 @@ impl<'a> Run<'a> {
                         blobs_of.entry(image).or_default().push(index);
                     }
                 }
-                Thing::Frontend(_) | Thing::CacheMount(_) | Thing::GitRepository(_) => {}
+                Thing::Frontend(_) | Thing::CacheMount(_) | Thing::GitRepository(_) | Thing::KeptFile { .. } => {}
             }
         }
         let mut run = Self {
@@ -209,9 +209,14 @@ impl<'a> Run<'a> {
         let options = self.options;
         let idle = self.now.saturating_sub(record.last_used);
         let kept = options.keep.is_some_and(|keep| idle < i64::try_from(keep.as_secs()).unwrap_or(i64::MAX));
-        let special = record.shared || record.kind == RecordKind::Frontend;
         let fits = options.filters.is_empty() || options.filters.iter().any(|filter| filter.fits(record));
-        !kept && fits && (options.all || !special)
+        let wanted = match record.kind {
+            // It says why steps run that ran before, also because of this.
+            RecordKind::History => !options.filters.is_empty() || !options.limits.is_none(),
+            RecordKind::ContextDigests => options.all || !options.filters.is_empty(),
+            kind => options.all || !(record.shared || kind == RecordKind::Frontend),
+        };
+        !kept && fits && wanted
     }
 
     fn reason(&self, record: &UsageRecord) -> String {
@@ -247,7 +252,7 @@ impl<'a> Run<'a> {
             match thing {
                 Thing::Snapshot { .. } => {}
                 Thing::Blob(digest) => self.gone.push(("blob".into(), digest.0.hex())),
-                Thing::Frontend(_) | Thing::CacheMount(_) | Thing::GitRepository(_) => {}
+                Thing::Frontend(_) | Thing::CacheMount(_) | Thing::GitRepository(_) | Thing::KeptFile { .. } => {}
                 Thing::Image(name) => {
                     self.unnamed.remove(name.as_str());
                     for blob in self.blobs_of.remove(name.as_str()).unwrap_or_default() {
@@ -282,6 +287,7 @@ impl Store {
             Thing::Image(name) => self.untag(name),
             Thing::CacheMount(name) => self.remove_cache_mount(name),
             Thing::GitRepository(name) => self.remove_git_repository(name),
+            Thing::KeptFile { dir, name } => self.remove_kept_file(dir, name),
             Thing::Frontend(name) => {
                 let path = self.inner.root.join("guests-v1").join(name);
                 std::fs::remove_file(&path).map_err(|e| Error::io("remove", path, e))?;

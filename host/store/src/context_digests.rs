@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use rhost_llb::Digest;
 use rhost_rootfs::{DigestCache, FileIdentity, Modes};
 
+use crate::kept_files::{self, CONTEXTS};
 use crate::{Store, sealed};
 
 /// Begins the file; another layout takes another word.
@@ -89,7 +90,8 @@ impl Store {
             // No path has a NUL in it.
             Modes::Normalized => Digest::of(format!("normalized\0{context}")),
         };
-        let place = self.root().join("contexts-v1").join(name.hex());
+        let place = self.root().join(CONTEXTS.dir).join(name.hex());
+        kept_files::used(&place);
         let settled = Settled::now(Path::new(context));
         ContextDigests { known: read(&place), place, fresh: Mutex::default(), hits: AtomicUsize::new(0), settled }
     }

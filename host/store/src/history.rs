@@ -4,25 +4,19 @@
 //! Old and surplus files go when the store is swept.
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use rhost_llb::Digest;
 
 use crate::db::now;
-use crate::{Result, SnapshotId, Store, sealed};
+use crate::kept_files::HISTORY;
+use crate::{SnapshotId, Store, sealed};
 
 /// Where the files are.
-const DIR: &str = "history-v1";
+const DIR: &str = HISTORY.dir;
 /// Begins a file.
 const MAGIC: &[u8; 8] = b"rhosthi1";
 /// A longer one is not read.
 const LONGEST: u64 = 64 << 20;
-/// Files that stay, the latest, and their bytes; and for how long they do.
-const MOST: usize = 256;
-const BYTES: u64 = 128 << 20;
-const AGE: Duration = Duration::from_secs(90 * 24 * 3600);
-
 /// The kind of facts that say where else a build file was built.
 pub(crate) const BUILDS: &str = "build-v1";
 /// The kind of facts that say when and why a snapshot was removed.
@@ -109,36 +103,12 @@ impl Store {
         let values = self.inner.db.cache_values_by_key(kind, keys).unwrap_or_default();
         values.into_iter().filter_map(|(key, value)| Some((key, snapshot(&value)?))).collect()
     }
-
-    /// Removes what is old or too much. Returns how many.
-    pub(crate) fn sweep_history(&self) -> Result<usize> {
-        let mut files = Vec::new();
-        self.each(DIR, |_, path| {
-            files.push((written(path), path.to_owned()));
-            Ok(false)
-        })?;
-        // The latest first.
-        files.sort_by(|a, b| b.cmp(a));
-        let (mut removed, mut bytes) = (0, 0u64);
-        for (index, ((at, length), path)) in files.iter().enumerate() {
-            bytes = bytes.saturating_add(*length);
-            let old = SystemTime::now().duration_since(*at).is_ok_and(|age| age > AGE);
-            if old || index >= MOST || bytes > BYTES {
-                removed += usize::from(fs::remove_file(path).is_ok());
-            }
-        }
-        Ok(removed)
-    }
-}
-
-/// When it was written, and its length.
-fn written(path: &Path) -> (SystemTime, u64) {
-    let found = fs::metadata(path).and_then(|found| Ok((found.modified()?, found.len())));
-    found.unwrap_or((SystemTime::UNIX_EPOCH, 0))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, SystemTime};
+
     use super::*;
     use crate::{Durability, StoreOptions};
 
@@ -165,21 +135,21 @@ mod tests {
             assert_eq!(store.history(name), None, "byte {at}");
         }
         fs::write(&path, bytes).unwrap();
-        for number in 0..MOST {
+        for number in 0..256 {
             store.set_history(Digest::of(number.to_string()), b"another");
         }
         let file = fs::File::options().write(true).open(&path).unwrap();
         file.set_modified(SystemTime::now() - Duration::from_secs(3600)).unwrap();
-        assert_eq!((store.sweep_history().unwrap(), store.history(name)), (1, None), "the oldest of too many");
+        assert_eq!((store.sweep_kept(&HISTORY).unwrap(), store.history(name)), (1, None), "the oldest of too many");
         let other = Digest::of("7");
         let file = fs::File::options().write(true).open(dir.path().join(DIR).join(other.hex())).unwrap();
-        file.set_modified(SystemTime::now() - AGE - Duration::from_secs(60)).unwrap();
-        assert_eq!((store.sweep_history().unwrap(), store.history(other)), (1, None), "one that is too old");
+        file.set_modified(SystemTime::now() - Duration::from_secs(91 * 24 * 3600)).unwrap();
+        assert_eq!((store.sweep_kept(&HISTORY).unwrap(), store.history(other)), (1, None), "one that is too old");
         let large = fs::File::create(dir.path().join(DIR).join(Digest::of("large").hex())).unwrap();
-        large.set_len(BYTES + 1).unwrap();
+        large.set_len((128 << 20) + 1).unwrap();
         large.set_modified(SystemTime::now() - Duration::from_secs(60)).unwrap();
         assert_eq!(
-            (store.sweep_history().unwrap(), store.history(Digest::of("9")).is_some()),
+            (store.sweep_kept(&HISTORY).unwrap(), store.history(Digest::of("9")).is_some()),
             (1, true),
             "one too large"
         );

@@ -34,6 +34,7 @@ mod git_repo;
 mod history;
 mod image;
 mod in_use;
+mod kept_files;
 mod layers;
 mod lock;
 mod record;
@@ -49,7 +50,7 @@ mod work;
 
 pub use blob::{BlobWriter, MAX_READ};
 pub use blocks::{KnownBlock, KnownBlocks};
-pub use cache::{DOWNLOADS, DurableCache, RESOLVED, ResultCodec, SIGNATURES, SIGNED, TRANSCRIPTS};
+pub use cache::{DOWNLOADS, DurableCache, NESTED, RESOLVED, ResultCodec, SIGNATURES, SIGNED, TRANSCRIPTS};
 pub use cache_mount::{CacheMount, CacheMountClaim, CacheMountInfo, CacheMountKey, CacheMountSharing};
 pub use cache_transfer::{CacheMountReading, CacheMountSuccessor};
 pub use collect::{PruneOptions, Pruned, SpaceLimits, human};

@@ -26,7 +26,7 @@ impl Store {
     /// The store cannot be read.
     pub fn sweep(&self) -> Result<usize> {
         let mut removed = self.sweep_layers()? + self.sweep_cache_mounts()? + self.sweep_git()?;
-        removed += self.sweep_ingest()? + self.sweep_history()? + self.sweep_copies()?;
+        removed += self.sweep_ingest()? + self.sweep_all_kept()? + self.sweep_copies()?;
         for dir in [WORK_DIR, "locks-v1"] {
             // The lock on the records stays: whoever opens them does not look whether it has a name.
             removed += self.each(dir, |name, path| Ok(name != "records" && remove_if_free(path)))?;

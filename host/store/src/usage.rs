@@ -33,6 +33,10 @@ pub enum RecordKind {
     CacheMount,
     /// A repository that git sources fetch into.
     GitRepository,
+    /// What a build was made of.
+    History,
+    /// What the files of a context hash to.
+    ContextDigests,
 }
 
 impl std::fmt::Display for RecordKind {
@@ -44,6 +48,8 @@ impl std::fmt::Display for RecordKind {
             Self::Frontend => "frontend",
             Self::CacheMount => "exec.cachemount",
             Self::GitRepository => "source.git.checkout",
+            Self::History => "history",
+            Self::ContextDigests => "context.digests",
         })
     }
 }
@@ -259,6 +265,7 @@ pub(crate) enum Thing {
     Frontend(String),
     CacheMount(String),
     GitRepository(String),
+    KeptFile { dir: &'static str, name: String },
 }
 
 impl Store {
@@ -303,6 +310,7 @@ impl Store {
         self.frontends_in(&mut inventory)?;
         self.cache_mounts_in(&mut inventory)?;
         self.git_repositories_in(&mut inventory)?;
+        self.kept_files_in(&mut inventory)?;
         Ok(inventory)
     }
 

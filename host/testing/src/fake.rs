@@ -209,7 +209,7 @@ impl FrontendHost for FakeHost {
     }
 
     fn supports(&self, feature: &str) -> bool {
-        let known = feature == "rhost.solve" || rhost_llb::caps::KNOWN.contains(&feature);
+        let known = feature == "rhost.solve" || rhost_llb::caps::supported(feature);
         known && !self.case.unsupported.iter().any(|name| name == feature)
     }
 

@@ -460,3 +460,30 @@ fn another_checkout_is_compared_with_the_first() {
     assert!(found[0].starts_with("[stage-0 2/4] COPY src /src: ran, because the mode of src"), "{found:#?}");
     assert!(found[0].contains(" changed from 0755 to 0700") && found[0].ends_with(&note), "{found:#?}");
 }
+
+#[test]
+fn what_moved_elsewhere_says_from_where_to_where() {
+    if !rhost_kit::have(&["git"]) {
+        return;
+    }
+    let (host, server) =
+        (rhost_kit::TestHost::new().expect("a host"), rhost_kit::GitServer::start().expect("a server"));
+    let text = std::sync::Arc::new(std::sync::Mutex::new("one"));
+    let now = text.clone();
+    let files = rhost_kit::Proxy::alone(move |_| rhost_kit::Answer::reply(200, *now.lock().expect("not poisoned")));
+    let files = files.expect("a server");
+    let first = server.commit("r", &[("a", "one")]).expect("a commit");
+    let url = files.url("file");
+    let dockerfile = format!("FROM scratch\nADD {}#main /g/\nADD {url} /f/\n", server.url("r"));
+    host.write("ctx/Dockerfile", dockerfile).expect("written");
+    let build = || host.run(["build", "--explain", "ctx"]).expect("ran").success();
+    build();
+    let second = server.commit("r", &[("a", "two")]).expect("a commit");
+    *text.lock().expect("not poisoned") = "two";
+    let told = build();
+    let git = format!("r.git#main moved from {} to {}", &first[..12], &second[..12]);
+    assert!(told.contains(&git), "wanted `{git}` in {told}");
+    let digest = |text: &str| format!("sha256:{}", &rhost_llb::Digest::of(text).hex()[..12]);
+    let http = format!("{url} moved from {} to {}", digest("one"), digest("two"));
+    assert!(told.contains(&http), "wanted `{http}` in {told}");
+}

@@ -51,21 +51,25 @@ fn frontend(definition: &[u8]) -> Vec<u8> {
 
 struct Stage {
     host: TestHost,
-    _registry: Registry,
+    registry: Registry,
 }
 
 /// A host with busybox; `None`, said aloud, where the machine lacks what that takes.
 fn stage() -> Option<Stage> {
     let (host, registry) = rhost_kit::host_with_busybox()?;
     host.write("ctx/Dockerfile", "FROM scratch\n").expect("written");
-    Some(Stage { host, _registry: registry })
+    Some(Stage { host, registry })
 }
 
 impl Stage {
     fn build(&self, definition: &[u8], more: &[&str]) -> Ran {
+        self.run("build", definition, more)
+    }
+
+    fn run(&self, command: &str, definition: &[u8], more: &[&str]) -> Ran {
         let file = self.host.write("any.wasm", frontend(definition)).expect("written").display().to_string();
         let context = self.host.work().join("ctx").display().to_string();
-        let arguments = ["build", "--progress", "plain", "--frontend", &file, &context];
+        let arguments = [command, "--progress", "plain", "--frontend", &file, &context];
         self.host.run(arguments.iter().chain(more)).expect("ran")
     }
 }
@@ -93,14 +97,22 @@ fn around(inner: Vec<u8>, name: &str) -> Vec<u8> {
 
 /// `sh -c SCRIPT` in busybox.
 fn run(script: &str, network: NetMode) -> Vec<u8> {
-    definition(|b| {
-        let image = SourceOp::new(SourceScheme::Image, "docker.io/library/busybox:latest");
+    run_in("docker.io/library/busybox:latest", script, network)
+}
+
+fn run_in(image: &str, script: &str, network: NetMode) -> Vec<u8> {
+    definition(|b| step(b, image, script, network))
+}
+
+fn step(b: &mut GraphBuilder, image: &str, script: &str, network: NetMode) -> State {
+    {
+        let image = SourceOp::new(SourceScheme::Image, image);
         let root = b.source(image, &VertexOptions::default()).expect("an image");
         let args = ["/bin/sh", "-c", script].map(str::to_owned).to_vec();
         let meta = Meta { args, cwd: "/".into(), env: vec!["PATH=/bin".into()], ..Meta::default() };
         let spec = ExecSpec { meta, root: Some(root), network, ..ExecSpec::default() };
         b.exec(spec, &VertexOptions::named("the inner step")).expect("a step").root.expect("its root")
-    })
+    }
 }
 
 #[test]
@@ -174,4 +186,81 @@ fn hostile_definitions_are_refused_with_their_file() {
     let nested = |levels: usize| (0..levels).fold(around(Vec::new(), "/sub.llb"), |inner, _| around(inner, "/sub.llb"));
     refused(&nested(16), "deeper than 16 levels");
     stage.build(&nested(15), &["-o", "type=cacheonly"]).success();
+}
+
+#[test]
+fn names_inside_are_locked_and_refused_like_others() {
+    let Some(stage) = stage() else { return };
+    let (outer, inner) = ("docker.io/library/busybox:latest", "docker.io/library/busybox:inner");
+    stage.registry.push(&rhost_kit::busybox().expect("busybox"), "library/busybox:inner").expect("pushed");
+    let output = ["-o", "type=cacheonly"];
+    let lock = || fs::read_to_string(stage.host.work().join("ctx/rhost.lock")).unwrap_or_default();
+    let forget = || fs::remove_file(stage.host.work().join("ctx/rhost.lock")).expect("a lock file");
+    let locked = |definition: &[u8]| stage.build(definition, &["-o", "type=cacheonly", "--locked"]);
+    let refused = |definition: &[u8]| {
+        let text = locked(definition).failure(8);
+        assert!(text.contains(&format!("rhost.lock:\n  image {inner}\n")) && text.contains("`rhost lock`"), "{text}");
+    };
+    let inside = run_in(inner, "echo inner > /made", NetMode::Sandbox);
+
+    // No step has to run to know what is built: two levels of it are locked, fetched, and built without a network.
+    let plain = around(around(inside.clone(), "/sub.llb"), "/sub.llb");
+    let said = stage.run("lock", &plain, &[]).success();
+    assert!(said.contains(&format!("+ image {inner} sha256:")), "{said}");
+    let log = stage.run("fetch", &plain, &[]);
+    assert!(log.stderr.contains("1 source is in the store"), "{}", log.stderr);
+    log.success();
+    stage.build(&plain, &["-o", "type=cacheonly", "--locked", "--offline"]).success();
+    forget();
+
+    // A step makes what is built: nobody knows it before.
+    let escaped: String = inside.iter().map(|byte| format!("\\{byte:03o}")).collect();
+    let script = format!("printf '{escaped}' > /sub.llb");
+    let attrs = || BTreeMap::from([("llbbuild.filename".to_owned(), "/sub.llb".to_owned())]);
+    let made = definition(|b| {
+        let step = step(b, outer, &script, NetMode::Sandbox);
+        b.build(step, attrs(), &VertexOptions::named("the build of what a step makes")).expect("a build")
+    });
+    let ran = stage.run("lock", &made, &[]);
+    assert!(
+        ran.stderr.contains("a step makes what these build") && ran.stderr.contains("`the build of what a step makes`"),
+        "{}",
+        ran.stderr
+    );
+    ran.success();
+    assert!(lock().contains(outer) && !lock().contains(inner), "{}", lock());
+    // So it is refused where it is met; and who has met it knows it.
+    refused(&made);
+    let said = stage.run("lock", &made, &[]).success();
+    assert!(said.starts_with(&format!("+ image {inner} sha256:")), "{said}");
+    let ran = locked(&made);
+    assert!(ran.stderr.contains("the inner step"), "{}", ran.stderr);
+    ran.success();
+    assert_eq!(stage.run("lock", &made, &["--locked"]).success(), "");
+    // A result in the cache is no way around the lock file, whatever was built before without one.
+    let whole = lock();
+    let without: Vec<&str> = whole.lines().filter(|line| !line.contains(inner)).collect();
+    stage.host.write("ctx/rhost.lock", without.join("\n") + "\n").expect("written");
+    stage.build(&made, &output).success();
+    refused(&made);
+    // And what the lock file says is what is taken.
+    let other =
+        stage.host.write("other/Dockerfile", format!("FROM {inner}\nRUN echo other > /other\n")).expect("written");
+    let layout = stage.host.dir().join("other-image");
+    let to = format!("type=oci,tar=false,dest={}", layout.display());
+    let other = other.parent().expect("a directory").display().to_string();
+    stage.host.run(["build", "-t", "other:1", "-o", &to, &other]).expect("ran").success();
+    let index: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(layout.join("index.json")).expect("read")).expect("JSON");
+    let name = index["manifests"][0]["annotations"]["org.opencontainers.image.ref.name"].as_str().expect("a name");
+    stage.registry.push_layout(&layout, name, "library/busybox:inner").expect("pushed");
+    let tree = stage.host.dir().join("tree");
+    let to = tree.display().to_string();
+    stage.host.write("ctx/rhost.lock", &whole).expect("written");
+    stage.build(&made, &["-o", &to]).success();
+    assert!(tree.join("made").is_file() && !tree.join("other").exists(), "as it is locked");
+    let context = stage.host.work().join("ctx").display().to_string();
+    stage.host.run(["lock", "--update", inner, &context]).expect("ran").success();
+    stage.build(&made, &["-o", &to, "--locked"]).success();
+    assert!(tree.join("other").is_file(), "as it is locked now");
 }

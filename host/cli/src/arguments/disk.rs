@@ -9,7 +9,7 @@ pub struct DuArguments {
     pub json: bool,
     /// Only records that fit, as in `type==regular` or `inuse==false,description~=RUN`; of several, any.
     ///
-    /// Fields: id, type (regular, blob, image, frontend, exec.cachemount), description, parent, inuse, shared, private.
+    /// Fields: id, type (regular, blob, image, frontend, exec.cachemount, source.git.checkout, history, context.digests), description, parent, inuse, shared, private.
     /// `~=` means "contains".
     #[arg(long, value_name = "FILTER")]
     pub filter: Vec<String>,

@@ -57,6 +57,9 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
     if arguments.print_frontend {
         let chosen = engine.choose_frontend(&request.graph).await?;
         println!("{}\n  because {}", chosen.source, chosen.because);
+        if let Some((place, pin)) = chosen.pinned(&request.graph.sources) {
+            println!("  {place} says {pin}");
+        }
         for line in chosen.alias.iter().map(ToString::to_string).chain(chosen.ignored) {
             println!("  {line}");
         }

@@ -31,9 +31,10 @@ pub async fn run(engine: &Engine, arguments: LockArguments) -> Result<(), BuildE
         return Err(wrong("--offline: nobody can be asked what names stand for now"));
     }
     let lent = lend::lent(&lent.secret, &lent.ssh, &[], &flags.network)?;
-    let mut graph = request::graph(engine, &context, flags)?;
+    let project = Project::of(&context)?;
+    let mut graph = request::graph_in(engine, &project, &context, flags)?;
     graph.lent = lent.into();
-    let Some(path) = locking::path(&Project::of(&context)?) else {
+    let Some(path) = locking::path(&project) else {
         return Err(wrong(
             "the lock file lies beside the build's files: wanted a context that is a directory of this machine",
         ));

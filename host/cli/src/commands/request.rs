@@ -20,9 +20,21 @@ fn wrong(message: impl std::fmt::Display) -> BuildError {
 /// # Errors
 /// A flag that is wrong, by name.
 pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Result<GraphRequest, BuildError> {
-    let project = Project::of(context)?;
-    let (context, file) = contexts::main(engine, context, flags.file, &project)?;
-    let sources = locking::rules(&project, flags.locked, flags.offline, flags.vendor.as_deref())?;
+    graph_in(engine, &Project::of(context)?, context, flags)
+}
+
+/// As [`graph`], for a context in `project`.
+///
+/// # Errors
+/// As [`graph`].
+pub fn graph_in(
+    engine: &Engine,
+    project: &Project,
+    context: &Path,
+    flags: FrontendArguments,
+) -> Result<GraphRequest, BuildError> {
+    let (context, file) = contexts::main(engine, context, flags.file, project)?;
+    let sources = locking::rules(project, flags.locked, flags.offline, flags.vendor.as_deref())?;
     let frontend = match flags.frontend {
         None => FrontendChoice::BySyntaxLine,
         Some(text) if is_file(&text) => FrontendChoice::File(project::component(Path::new(&text))?),
@@ -82,7 +94,7 @@ pub fn graph(engine: &Engine, context: &Path, flags: FrontendArguments) -> Resul
         context,
         file,
         frontend,
-        project: project.file,
+        project: project.file.clone(),
         target: flags.target,
         build_args,
         labels,

@@ -18,7 +18,7 @@ pub async fn run(engine: &Engine, arguments: VendorArguments) -> Result<(), Buil
     let output = output.or_else(|| project.file.as_ref()?.vendor().map(Into::into));
     let output = output.ok_or_else(|| wrong("wanted a directory: `-o DIR`, or `vendor = \"DIR\"` in rhost.toml"))?;
     let lent = lend::lent(&lent.secret, &lent.ssh, &[], &flags.network)?;
-    let mut graph = request::graph(engine, &context, flags)?;
+    let mut graph = request::graph_in(engine, &project, &context, flags)?;
     graph.lent = lent.into();
     if !named {
         // What rhost.toml names is what is being made.

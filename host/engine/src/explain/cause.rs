@@ -49,6 +49,12 @@ pub enum Why {
         from: String,
         /// Now.
         to: String,
+        /// What the name stood for before: a commit, the digest of a file.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        was: Option<String>,
+        /// What it stands for now.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        is: Option<String>,
     },
     /// A step before it is new.
     NewStep,
@@ -138,7 +144,7 @@ impl Cause {
             Why::Content { of: None } => "the build context changed".into(),
             Why::Content { of: Some(step) } => format!("what is read of {} changed", label(step)),
             Why::Part { part, name, argument, values } => changed(&noun(*part, name, *argument), values),
-            Why::Origin { from, to } => origin(from, to),
+            Why::Origin { from, to, was, is } => origin((from, was.as_deref()), (to, is.as_deref())),
             Why::NewStep => format!("{here} is new"),
             Why::RemovedStep { removed } => format!("`{}` before it is gone", brief(&Place::of(removed).text)),
             Why::OtherStep { before } => format!("it stood on {} before", label(before)),
@@ -253,6 +259,7 @@ fn noun(part: PartKind, name: &str, argument: bool) -> String {
         PartKind::Filter => "the patterns".into(),
         PartKind::Options => "an option".into(),
         PartKind::Origin => "the origin".into(),
+        PartKind::Version => "what the origin stands for".into(),
     }
 }
 
@@ -289,12 +296,21 @@ fn familiar(identifier: &str) -> &str {
     name.strip_prefix("docker.io/library/").or(name.strip_prefix("docker.io/")).unwrap_or(name)
 }
 
-fn origin(from: &str, to: &str) -> String {
+/// The beginning of a commit or of a digest.
+fn short(version: &str) -> String {
+    let (kind, hex) = version.split_once(':').map_or(("", version), |(_, hex)| ("sha256:", hex));
+    format!("{kind}{}", hex.get(..12).unwrap_or(hex))
+}
+
+fn origin((from, was): (&str, Option<&str>), (to, is): (&str, Option<&str>)) -> String {
     let ((old, before), (new, now)) = (pinned(from), pinned(to));
-    let short = |digest: &str| digest.get(..12).unwrap_or(digest).to_owned();
     match (before, now) {
         (Some(before), Some(now)) if old == new && before != now => {
             format!("{} moved from sha256:{} to sha256:{}", familiar(new), short(before), short(now))
+        }
+        _ if old == new && was != is && was.is_some() && is.is_some() => {
+            let word = |version: Option<&str>| version.map(short).unwrap_or_default();
+            format!("{} moved from {} to {}", familiar(new), word(was), word(is))
         }
         _ if old == new => format!("{} has changed", familiar(new)),
         _ => format!("{} stands in place of {}", familiar(new), familiar(old)),
@@ -324,7 +340,13 @@ mod tests {
 
     #[test]
     fn causes_in_words() {
-        let origin = |from: &str, to: &str| origin(from, to);
+        let moved = origin(("git://h/x.git#main", Some(&"a".repeat(40))), ("git://h/x.git#main", Some("bb")));
+        assert_eq!(moved, "git://h/x.git#main moved from aaaaaaaaaaaa to bb");
+        let digest = |c: &str| format!("sha256:{}", c.repeat(64));
+        let moved = origin(("https://h/x", Some(&digest("a"))), ("https://h/x", Some(&digest("b"))));
+        assert_eq!(moved, "https://h/x moved from sha256:aaaaaaaaaaaa to sha256:bbbbbbbbbbbb");
+        let origin = |from: &str, to: &str| origin((from, None), (to, None));
+        assert_eq!(origin("https://h/x", "https://h/x"), "https://h/x has changed", "of an older rhost");
         let (a, b) = ("a".repeat(64), "b".repeat(64));
         let debian = "docker-image://docker.io/library/debian:12";
         assert_eq!(

@@ -287,7 +287,8 @@ fn origin(now: &Step, then: &Step) -> Vec<Why> {
     }
     // Of another platform it has another digest, too.
     if now.digest != then.digest && (found.is_empty() || unpinned(&from) != unpinned(&to)) {
-        found.push(Why::Origin { from, to });
+        let version = |step: &Step| Some(text(step, PartKind::Version)).filter(|version| !version.is_empty());
+        found.push(Why::Origin { from, to, was: version(then), is: version(now) });
     }
     found
 }

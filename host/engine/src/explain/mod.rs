@@ -59,6 +59,7 @@ pub(crate) struct Inner {
     graphs: Mutex<Vec<Arc<LlbGraph>>>,
     reads: Mutex<HashMap<(VertexDigest, usize), Arc<Read>>>,
     ended: Mutex<HashMap<VertexDigest, State>>,
+    versions: Mutex<HashMap<VertexDigest, String>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -78,8 +79,8 @@ pub struct Explainer {
 impl Explainer {
     /// For a build on `store` for a machine of platform `host`.
     pub fn new(store: Store, events: Events, host: Platform, all: bool) -> Self {
-        let (about, frontend, graphs, reads, ended) = Default::default();
-        let inner = Arc::new(Inner { store, events, host, about, frontend, graphs, reads, ended });
+        let (about, frontend, graphs, reads, ended, versions) = Default::default();
+        let inner = Arc::new(Inner { store, events, host, about, frontend, graphs, reads, ended, versions });
         Self { inner, all, beside: Mutex::default() }
     }
 
@@ -115,6 +116,11 @@ impl Explainer {
             Value::Scratch => return,
         };
         lock(&self.inner.reads).insert((vertex, input), Arc::new(read));
+    }
+
+    /// What the name of the source `vertex` stands for in this build: a commit, a digest.
+    pub fn version(&self, vertex: VertexDigest, version: String) {
+        lock(&self.inner.versions).insert(vertex, version);
     }
 
     /// A vertex is done.

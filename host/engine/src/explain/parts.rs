@@ -90,6 +90,8 @@ pub enum PartKind {
     Options,
     /// What an operation from outside is named.
     Origin,
+    /// What that name stood for: a commit, the digest of a file.
+    Version,
 }
 
 impl PartKind {
@@ -166,6 +168,18 @@ impl Parts<'_> {
     fn unless(&mut self, default: &str, kind: PartKind, name: &str, value: &str) {
         if value != default {
             self.text(kind, name, value);
+        }
+    }
+}
+
+impl Part {
+    /// That a source's name stands for `version`.
+    pub fn version(version: &str) -> Self {
+        Self {
+            kind: PartKind::Version,
+            name: String::new(),
+            digest: digest(version.as_bytes()),
+            text: Some(version.to_owned()),
         }
     }
 }

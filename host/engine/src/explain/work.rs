@@ -12,7 +12,7 @@ use super::align::Place;
 use super::cause::{Cause, Why};
 use super::compare::{Both, Comparison, NowStep, Reads};
 use super::files::{File, decode};
-use super::parts::parts;
+use super::parts::{Part, PartKind, parts};
 use super::reads::Read;
 use super::record::{Build, History, Input, State, Step};
 use super::report::{Compared, Explanation, KeyInput, KeyPart, StepExplained, because, hint};
@@ -167,7 +167,11 @@ impl Work {
         if let Some(key) = seen.keys.first().and_then(|keys| keys.first()) {
             self.results.insert(at, *key);
         }
+        let version = lock(&self.inner.versions).get(&seen.vertex).cloned();
         let now = &mut self.now[at];
+        if let Some(version) = version.filter(|_| now.step.parts.iter().all(|part| part.kind != PartKind::Version)) {
+            now.step.parts.push(Part::version(&version));
+        }
         now.seen = Some(seen.answer);
         (now.ignored, now.forced, now.volatile) = (seen.ignored, seen.forced, seen.volatile);
         now.step.digest = short(&seen.map.digest);

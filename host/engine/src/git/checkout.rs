@@ -74,7 +74,7 @@ impl Runner<'_> {
             self.check_out(dir, &places, &commit).await?;
         }
         if !self.source.skip_submodules {
-            self.submodules(&places).await?;
+            self.submodules(&places.git, &places.tree).await?;
         }
         let (source, keeps) = (self.source.clone(), keeps(self.source));
         let name = format!("git snapshot for {}", self.source.shown());
@@ -165,32 +165,6 @@ impl Runner<'_> {
             }
             _ => Ok(()),
         }
-    }
-
-    /// Submodules of all levels, each by the transports that the repository itself may have.
-    async fn submodules(&self, places: &Places) -> Result<(), OpFailure> {
-        let listed = Root::open(&places.tree)?.try_stat(".gitmodules", Last::Keep)?;
-        if !listed.is_some_and(|found| found.is_file()) {
-            return Ok(());
-        }
-        let run = || Run {
-            doing: "submodule update",
-            dir: Some(&places.git),
-            tree: Some(&places.tree),
-            remote: true,
-            told: true,
-            ..Run::default()
-        };
-        let update = ["submodule", "update", "--init", "--recursive", "--progress"];
-        let shallow: Vec<&str> = update.into_iter().chain(["--depth=1"]).collect();
-        let said = self.try_run(&shallow, &run()).await?;
-        if said.status == rhost_exec::ExitStatus::Code(0) {
-            return Ok(());
-        }
-        if !said.complaint.contains("shallow") && !said.complaint.contains("depth") {
-            return Err(self.failed("submodule update", &said).into());
-        }
-        self.run(&update, &run()).await.map(drop)
     }
 
     /// The committer's time, in seconds.

@@ -50,6 +50,10 @@ pub struct Run<'a> {
     pub told: bool,
     /// Whether it is asked where an answer redirects to.
     pub traced: bool,
+    /// Remotes that it may talk to beside the source's.
+    pub others: &'a [String],
+    /// Where it runs, in a repository of its own that it finds there.
+    pub inside: Option<&'a Path>,
 }
 
 /// What git said.
@@ -180,13 +184,13 @@ impl Runner<'_> {
         loop {
             let said = self.run_once(arguments, run).await?;
             let failed = run.remote && said.status != ExitStatus::Code(0);
-            if !failed || !self.follow_redirect(&said.complaint).await? {
+            if !failed || !self.follow_redirect(&said.complaint, run.others).await? {
                 return Ok(said);
             }
         }
     }
 
-    /// One run, redirects not followed where there is a credential.
+    /// One run, redirects not followed where there is a credential or a rule.
     pub(super) async fn run_once(&self, arguments: &[&str], run: &Run<'_>) -> Result<Said, OpFailure> {
         let git = &self.shared.git;
         if run.remote && self.shared.pins.offline() {
@@ -199,7 +203,8 @@ impl Runner<'_> {
         if run.remote {
             command.patience = Some(git.patience);
             config.extend(self.lent.config.iter().cloned());
-            config.extend(self.redirect_config());
+            self.shared.rules.check_git(&self.source.remote.url, None)?;
+            config.extend(self.redirect_config(run.others));
             if run.traced {
                 // git masks credentials in it by itself.
                 command.environment.push(("GIT_TRACE_CURL".into(), "1".into()));
@@ -223,6 +228,9 @@ impl Runner<'_> {
         if let Some(tree) = run.tree {
             environment.push(("GIT_WORK_TREE".into(), tree.into()));
             command.directory = tree.to_owned();
+        }
+        if let Some(inside) = run.inside {
+            command.directory = inside.to_owned();
         }
         for (name, value) in &run.environment {
             environment.retain(|(known, _)| known != name);

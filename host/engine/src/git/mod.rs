@@ -6,7 +6,7 @@
 //! it in its environment and to the one host they are for; what it says is told without them.
 //!
 //! `remote` reads what names a repository, `auth` takes what is lent for it, `command` runs git, `resolve` asks a remote what a name stands
-//! for, `fetch` brings the commit into a repository of the store, `checkout` makes a layer of it.
+//! for, `fetch` brings the commit into a repository of the store, `checkout` makes a layer of it, with what `submodules` brings.
 mod auth;
 mod checkout;
 mod command;
@@ -16,6 +16,7 @@ mod redirect;
 mod remote;
 mod resolve;
 mod source;
+mod submodules;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -93,6 +94,12 @@ impl Git {
 
     fn redirects(&self, url: &str) -> Vec<Redirect> {
         self.redirects.lock().unwrap_or_else(PoisonError::into_inner).get(url).cloned().unwrap_or_default()
+    }
+
+    /// What moved, and where it is at last.
+    fn moves(&self) -> Vec<(String, String)> {
+        let known = self.redirects.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().filter_map(|(first, steps)| Some((first.clone(), steps.last()?.url.clone()))).collect()
     }
 
     fn add_redirect(&self, url: &str, redirect: Redirect) {

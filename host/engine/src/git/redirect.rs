@@ -1,7 +1,7 @@
 //! Redirects of an http remote that a credential is sent to.
 //!
 //! git sends a configured header wherever it is redirected to. So with a credential it follows no redirect of that remote; where one is
-//! answered, it is looked at here. To the same host (a repository that was renamed) the credential goes along; to another host, or from https to http,
+//! answered, it is looked at here; so it is where a rule says which remotes may be asked, of submodules too. To the same host (a repository that was renamed) the credential goes along; to another host, or from https to http,
 //! the request goes without it.
 use super::command::{Run, Runner};
 use super::error::GitError;
@@ -50,40 +50,73 @@ fn read(from: &str, location: &str) -> Result<Redirect, String> {
 }
 
 impl Runner<'_> {
-    /// Whether `complaint` is of a redirect that was not followed; then it is looked up where to, for the runs to come.
+    /// Whether `complaint` is of a redirect that was not followed, of the source's remote or of `others`; then it is looked up where to, for the runs to come.
     ///
     /// # Errors
-    /// It leads nowhere that is fetched from.
-    pub async fn follow_redirect(&self, complaint: &str) -> Result<bool, OpFailure> {
+    /// It leads nowhere that is fetched from, or that a rule allows.
+    pub async fn follow_redirect(&self, complaint: &str, others: &[String]) -> Result<bool, OpFailure> {
         let answered =
             ["301", "302", "303", "307", "308"].iter().any(|code| complaint.contains(&format!("error: {code}")));
-        if !answered || !self.lent.has_credential {
+        if !answered || !self.looks_at_redirects() {
             return Ok(false);
         }
-        let first = self.source.remote.url.as_str();
+        let asked = |url: &&String| complaint.contains(&format!("'{}/'", self.moved(url).trim_end_matches('/')));
+        for first in others.iter().filter(asked).chain([&self.source.remote.url]) {
+            if self.look_up_redirect(first).await? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether git follows no redirect by itself: there is a credential that it would send along, or a rule that it does not know.
+    fn looks_at_redirects(&self) -> bool {
+        self.lent.has_credential || self.shared.rules.names_remotes()
+    }
+
+    /// Where `url` has moved to, as far as that is known. git replaces the beginning of what it is told, so a name that begins with another's moves with it.
+    pub(super) fn moved(&self, url: &str) -> String {
+        let known = self.shared.git.moves();
+        let begins = known.iter().filter(|(first, _)| url.starts_with(first.as_str()));
+        let longest = begins.max_by_key(|(first, _)| first.len());
+        longest.map_or_else(|| url.to_owned(), |(first, to)| format!("{to}{}", &url[first.len()..]))
+    }
+
+    async fn look_up_redirect(&self, first: &str) -> Result<bool, OpFailure> {
         let known = self.shared.git.redirects(first);
         let wrong = |reason: String| GitError::Remote { remote: first.to_owned(), reason };
         if known.len() >= MOST {
             return Err(wrong(format!("it redirects more than {MOST} times")).into());
         }
-        let run = Run { doing: "ls-remote", remote: true, traced: true, ..Run::default() };
+        let others = [first.to_owned()];
+        let run = Run { doing: "ls-remote", remote: true, traced: true, others: &others, ..Run::default() };
         let said = Box::pin(self.run_once(&["ls-remote", "--", first, "HEAD"], &run)).await?;
         let Some(location) = said.location else { return Ok(false) };
         let from = known.last().map_or(first, |redirect| redirect.url.as_str());
         let mut redirect = read(from, &location).map_err(wrong)?;
+        self.shared.rules.check_git(&redirect.url, Some(first))?;
         redirect.trusted &= known.last().is_none_or(|before| before.trusted);
-        let note = if redirect.trusted { "" } else { ", which gets no credential" };
+        let note = if redirect.trusted || !self.lent.has_credential { "" } else { ", which gets no credential" };
         self.tell(&format!("{from} redirects to {}{note}", redirect.url));
         self.shared.git.add_redirect(first, redirect);
         Ok(true)
     }
 
-    /// Configuration by which git goes to where the remote was moved to.
-    pub fn redirect_config(&self) -> Vec<(String, String)> {
+    /// Configuration by which git goes to where the source's remote and `others` were moved to.
+    pub fn redirect_config(&self, others: &[String]) -> Vec<(String, String)> {
+        let mut config = Vec::new();
+        if self.shared.rules.names_remotes() {
+            config.push(("http.followRedirects".into(), "false".into()));
+        }
+        for first in others.iter().filter(|other| **other != self.source.remote.url) {
+            if let Some(redirect) = self.shared.git.redirects(first).pop() {
+                config.push((format!("url.{}.insteadOf", redirect.url), first.clone()));
+            }
+        }
         let first = &self.source.remote.url;
-        let Some(redirect) = self.shared.git.redirects(first).pop() else { return Vec::new() };
+        let Some(redirect) = self.shared.git.redirects(first).pop() else { return config };
         let to = &redirect.url;
-        let mut config = vec![(format!("url.{to}.insteadOf"), first.clone())];
+        config.push((format!("url.{to}.insteadOf"), first.clone()));
         if redirect.trusted {
             config.push((format!("http.{to}.followRedirects"), "false".into()));
             let header = self.lent.config.iter().find(|(key, _)| key.ends_with(".extraheader"));

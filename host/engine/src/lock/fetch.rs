@@ -12,7 +12,7 @@ use super::pins::NotHere;
 use crate::blame;
 use crate::engine::Engine;
 use crate::error::{BuildError, Kind};
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::request::GraphRequest;
 use crate::session::Session;
 use crate::value::Value;
@@ -36,13 +36,19 @@ impl Engine {
         let store = self.store.for_build();
         let jobs = NonZeroUsize::new(PARALLEL).unwrap_or(NonZeroUsize::MIN);
         let (session, outcome) = self.graph(request, events, jobs, &store).await?;
-        let mut sources = std::collections::BTreeSet::new();
+        let (mut sources, mut unknown) = (std::collections::BTreeSet::new(), None);
         for target in outcome.targets.iter().filter(|target| !target.definition.is_empty()) {
-            let (graph, solvable, _) = session.load(&target.definition)?;
-            for (name, brought) in session.bring_all(&graph, &solvable).await {
-                brought.map_err(|error| session.placed(&graph, error))?;
-                sources.insert(name);
+            let graphs = session.graphs(&target.definition).await?;
+            for (graph, solvable) in &graphs.all {
+                for (name, brought) in session.bring_all(graph, solvable).await {
+                    brought.map_err(|error| session.placed(graph, error))?;
+                    sources.insert(name);
+                }
             }
+            unknown = unknown.or_else(|| graphs.warning("fetched"));
+        }
+        if let Some(message) = unknown {
+            events.send(Event::Warning { vertex: None, message: message.into() });
         }
         session.shared.pins.tell(events);
         store.remember_uses();
@@ -86,11 +92,18 @@ impl Session {
         }
         for target in targets.iter().filter(|target| !target.definition.is_empty()) {
             let Ok((graph, solvable, _)) = self.load(&target.definition) else { continue };
-            for (name, brought) in self.bring_all(&graph, &solvable).await {
-                if let Err(failure) = brought
-                    && failure.kind == Kind::Sources
-                {
-                    pins.misses(NotHere::Absent(name, "what it holds".into()));
+            let all = match self.graphs(&target.definition).await {
+                Ok(graphs) => graphs.all,
+                // What is inside cannot be seen; what is outside can.
+                Err(_) => vec![(graph, solvable)],
+            };
+            for (graph, solvable) in &all {
+                for (name, brought) in self.bring_all(graph, solvable).await {
+                    if let Err(failure) = brought
+                        && failure.kind == Kind::Sources
+                    {
+                        pins.misses(NotHere::Absent(name, "what it holds".into()));
+                    }
                 }
             }
         }

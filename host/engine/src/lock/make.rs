@@ -98,9 +98,16 @@ impl Engine {
         request.sources.locking = Locking::Written;
         let store = self.store.for_build();
         let (session, outcome) = self.graph(&request, events, NonZeroUsize::MIN, &store).await?;
+        let mut unknown = None;
         for target in outcome.targets.iter().filter(|target| !target.definition.is_empty()) {
-            let (graph, ..) = session.load(&target.definition)?;
-            session.resolve_all(&graph).await?;
+            let graphs = session.graphs(&target.definition).await?;
+            for (graph, _) in &graphs.all {
+                session.resolve_all(graph).await?;
+            }
+            unknown = unknown.or_else(|| graphs.warning("locked"));
+        }
+        if let Some(message) = unknown {
+            events.send(Event::Warning { vertex: None, message: message.into() });
         }
         let (used, found, unsteady, own) = session.shared.pins.report();
         if !unsteady.is_empty() {

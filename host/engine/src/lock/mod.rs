@@ -8,6 +8,7 @@ mod fetch;
 mod file;
 mod make;
 mod near;
+mod nested;
 mod pins;
 #[cfg(test)]
 mod tests;

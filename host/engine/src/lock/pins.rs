@@ -146,6 +146,13 @@ impl Pins {
         self.rules.lock.as_deref()
     }
 
+    /// What tells what the lock file says from what another does; `None` where there is none, or it is being made.
+    pub fn entries_digest(&self) -> Option<Digest> {
+        let lock = self.lock().filter(|_| !self.writes())?;
+        let strict = self.rules.locking == Locking::Strict;
+        Some(Digest::of(format!("{strict} {}", print(&lock.entries))))
+    }
+
     /// Where the lock file says what `key` is; for messages.
     pub fn place(&self, key: &LockKey) -> Option<String> {
         self.lock().filter(|lock| lock.entries.contains_key(key)).map(|lock| lock.place(key))

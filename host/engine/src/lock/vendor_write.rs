@@ -9,10 +9,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use rhost_export::{BlobSink as _, BlobWriter, DirBlobs, write_file};
-use rhost_llb::{BlobDigest, Digest, Hasher, OpKind, SourceScheme};
+use rhost_llb::{BlobDigest, Digest, Graph as LlbGraph, Hasher, OpKind, SourceScheme};
 use rhost_registry::{BlobSink, Descriptor, ImageSource, ManifestKind, RawManifest, Reference, UrlRequest};
 use rhost_rootfs::{Below, LayerOptions, write_layer};
-use rhost_solver::Edge;
+use rhost_solver::{Edge, Graph};
 
 use super::file::{Entries, Pin, print};
 use super::make::is_elsewhere;
@@ -21,7 +21,7 @@ use super::vendor::{INDEX, VERSION, VendorIndex, VendoredBlob, tree_name};
 use crate::blame;
 use crate::engine::Engine;
 use crate::error::{BuildError, Kind};
-use crate::event::Events;
+use crate::event::{Event, Events};
 use crate::frontends::FrontendSource;
 use crate::git::{GitSource, resolve};
 use crate::images::registries;
@@ -277,47 +277,16 @@ impl Engine {
         if let Some(FrontendSource::Image(name)) = session.frontend.get() {
             self.vendor_frontend(&session, name, &mut writing).await?;
         }
+        let mut unknown = None;
         for target in outcome.targets.iter().filter(|target| !target.definition.is_empty()) {
-            let (graph, solvable, _) = session.load(&target.definition)?;
-            for (_, brought) in session.bring_all(&graph, &solvable).await {
-                brought.map_err(|error| session.placed(&graph, error))?;
+            let graphs = session.graphs(&target.definition).await?;
+            for (graph, solvable) in &graphs.all {
+                session.vendor_graph(graph, solvable, &mut writing).await?;
             }
-            for vertex in graph.vertices().iter().filter(|vertex| is_elsewhere(vertex.kind())) {
-                let OpKind::Source(source) = vertex.kind() else { continue };
-                let edge = Edge { vertex: vertex.digest, output: 0 };
-                let solved = session.solver.solve(&solvable, &[edge]).await.map_err(blame::solve);
-                let value = solved.map_err(|error| session.placed(&graph, error))?.remove(0);
-                match source.split() {
-                    Some((SourceScheme::Git, rest)) => {
-                        let source = GitSource::parse(source, rest).map_err(|error| disk(path, &error))?;
-                        let resolved = resolve(&session.shared, &source, vertex.digest).await;
-                        let resolved = resolved.map_err(|error| disk(path, &error))?;
-                        let tree = session.vendor_tree(&value, &mut writing)?;
-                        writing.index.trees.insert(tree_name(&source.remote.url, &resolved.key), tree);
-                    }
-                    Some((SourceScheme::Http | SourceScheme::Https, _)) => {
-                        let request = UrlRequest::new(&source.identifier).map_err(|error| disk(path, &error))?;
-                        let known = key_of(source).and_then(|key| session.shared.pins.known(&key));
-                        let file = session.vendor_file(&value, &mut writing)?;
-                        let modified = match known {
-                            Some(Pin::Http(pin)) => pin.modified.map(|time| time.as_second()),
-                            _ => file.modified,
-                        };
-                        let before = writing
-                            .index
-                            .files
-                            .insert(request.plain().to_owned(), VendoredBlob { modified, ..file.clone() });
-                        if before.is_some_and(|before| before.digest != file.digest) {
-                            let message = format!(
-                                "`{}` is two files in this build, and a vendor directory has one for each URL",
-                                request.plain()
-                            );
-                            return Err(BuildError::new(Kind::Sources, rhost_registry::redact(&message)));
-                        }
-                    }
-                    _ => {}
-                }
-            }
+            unknown = unknown.or_else(|| graphs.warning("in the directory"));
+        }
+        if let Some(message) = unknown {
+            events.send(Event::Warning { vertex: None, message: message.into() });
         }
         for (name, found) in session.shared.images.resolved() {
             let (image, source) = (&found.image.reference, &*found.source);
@@ -380,6 +349,56 @@ fn blocking_in_place<T>(work: impl FnOnce() -> T) -> T {
 }
 
 impl Session {
+    /// Brings the sources of `graph`, and writes those that are no images.
+    async fn vendor_graph(
+        &self,
+        graph: &Arc<LlbGraph>,
+        solvable: &Graph<Value>,
+        writing: &mut Writing<'_>,
+    ) -> Result<(), BuildError> {
+        let path = writing.path;
+        for (_, brought) in self.bring_all(graph, solvable).await {
+            brought.map_err(|error| self.placed(graph, error))?;
+        }
+        for vertex in graph.vertices().iter().filter(|vertex| is_elsewhere(vertex.kind())) {
+            let OpKind::Source(source) = vertex.kind() else { continue };
+            let edge = Edge { vertex: vertex.digest, output: 0 };
+            let solved = self.solver.solve(solvable, &[edge]).await.map_err(blame::solve);
+            let value = solved.map_err(|error| self.placed(graph, error))?.remove(0);
+            match source.split() {
+                Some((SourceScheme::Git, rest)) => {
+                    let source = GitSource::parse(source, rest).map_err(|error| disk(path, &error))?;
+                    let resolved = resolve(&self.shared, &source, vertex.digest).await;
+                    let resolved = resolved.map_err(|error| disk(path, &error))?;
+                    let tree = self.vendor_tree(&value, writing)?;
+                    writing.index.trees.insert(tree_name(&source.remote.url, &resolved.key), tree);
+                }
+                Some((SourceScheme::Http | SourceScheme::Https, _)) => {
+                    let request = UrlRequest::new(&source.identifier).map_err(|error| disk(path, &error))?;
+                    let known = key_of(source).and_then(|key| self.shared.pins.known(&key));
+                    let file = self.vendor_file(&value, writing)?;
+                    let modified = match known {
+                        Some(Pin::Http(pin)) => pin.modified.map(|time| time.as_second()),
+                        _ => file.modified,
+                    };
+                    let before = writing
+                        .index
+                        .files
+                        .insert(request.plain().to_owned(), VendoredBlob { modified, ..file.clone() });
+                    if before.is_some_and(|before| before.digest != file.digest) {
+                        let message = format!(
+                            "`{}` is two files in this build, and a vendor directory has one for each URL",
+                            request.plain()
+                        );
+                        return Err(BuildError::new(Kind::Sources, rhost_registry::redact(&message)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The tree of a git source, as a layer.
     fn vendor_tree(&self, value: &Value, writing: &mut Writing<'_>) -> Result<VendoredBlob, BuildError> {
         let path = writing.path;

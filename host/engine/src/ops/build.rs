@@ -20,6 +20,9 @@ use crate::value::Value;
 /// Builds within builds within builds: deeper is refused. A step can write the definition of the next without end.
 const DEEPEST: usize = 16;
 
+/// Largest definition that is remembered, in bytes.
+const LARGEST_KEPT: usize = 256 << 10;
+
 /// The input that holds the definition, and the name of its file there (spec A.1).
 const DEFINITION: &str = "buildkit.llb.definition";
 
@@ -78,6 +81,45 @@ impl BuildStep {
         Ok(Self { shared, vertex, nest, input, file })
     }
 
+    /// The definition that the build in `vertex` of a graph at `depth` is made of, where `value` is the input that holds it.
+    ///
+    /// # Errors
+    /// It is none, or nested too deep.
+    pub async fn definition(
+        shared: &Arc<Shared>,
+        vertex: &Arc<Vertex>,
+        value: &Value,
+        depth: usize,
+    ) -> Result<Definition, OpFailure> {
+        let OpKind::Build(op) = vertex.kind() else { return Err(OpFailure::NoDefinition { input: DEFINITION }) };
+        let step = Self::new(shared.clone(), vertex.clone(), op, Nest { session: Weak::new(), depth })?;
+        step.check_depth()?;
+        step.read(value).await
+    }
+
+    /// Which input of `vertex` holds the definition.
+    pub fn input_of(vertex: &Vertex) -> Option<usize> {
+        let OpKind::Build(op) = vertex.kind() else { return None };
+        op.inputs.get(DEFINITION).and_then(|input| usize::try_from(input.input).ok())
+    }
+
+    fn check_depth(&self) -> Result<(), OpFailure> {
+        match self.nest.depth >= DEEPEST {
+            true => Err(self.wrong(format!("builds are nested deeper than {DEEPEST} levels"))),
+            false => Ok(()),
+        }
+    }
+
+    /// Remembers what was built here, so that `rhost lock` knows what it names without running what makes it.
+    fn remember(&self, definition: &Definition) {
+        let bytes = definition.encode();
+        if bytes.len() <= LARGEST_KEPT
+            && let Err(error) = self.shared.store.set_fact(rhost_store::NESTED, self.vertex.digest.0.as_raw(), &bytes)
+        {
+            tracing::debug!(%error, "what a build inside a build is made of is not remembered");
+        }
+    }
+
     fn wrong(&self, reason: impl std::fmt::Display) -> OpFailure {
         let message = format!("the definition in `{}`: {reason}", self.file);
         OpFailure::Nested(Box::new(BuildError::new(Kind::Build, message)))
@@ -102,15 +144,14 @@ impl BuildStep {
     }
 
     async fn build(&self, inputs: &[Value]) -> Result<Value, OpFailure> {
-        if self.nest.depth >= DEEPEST {
-            return Err(self.wrong(format!("builds are nested deeper than {DEEPEST} levels")));
-        }
+        self.check_depth()?;
         let gone = || OpFailure::Worker("the build is over".into());
         let session = self.nest.session.upgrade().ok_or_else(gone)?;
         let definition = self.read(inputs.get(self.input).ok_or_else(gone)?).await?;
         if definition.is_empty() {
             return Ok(Value::Scratch);
         }
+        self.remember(&definition);
         let nest = Nest { session: self.nest.session.clone(), depth: self.nest.depth + 1 };
         let what = format!("the definition in `{}`", self.file);
         let nested = |error| OpFailure::Nested(Box::new(error));
@@ -143,7 +184,12 @@ impl Op<Value> for BuildStep {
     }
 
     async fn cache_map(&self) -> Result<CacheMap, OpError> {
-        super::cache_map(&self.shared, &self.vertex)
+        let map = super::cache_map(&self.shared, &self.vertex)?;
+        // What names inside stand for is the lock file's word. Nobody sees them here, so by another lock file it is another build.
+        Ok(match self.shared.pins.entries_digest() {
+            Some(lock) => CacheMap { digest: Digest::of(format!("{} by {lock}", map.digest)), ..map },
+            None => map,
+        })
     }
 
     async fn content_key(&self, input: usize, value: &Value) -> Result<Digest, OpError> {

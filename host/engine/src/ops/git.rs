@@ -32,6 +32,7 @@ impl GitStep {
         };
         let rest = source.split().map_or("", |(_, rest)| rest);
         let source = GitSource::parse(source, rest)?;
+        shared.rules.check_git(&source.remote.url, None)?;
         Ok(Self { shared, vertex, source, resolved: OnceCell::new() })
     }
 
@@ -128,7 +129,12 @@ impl Op<Value> for GitStep {
 
     async fn cache_map(&self) -> Result<CacheMap, OpError> {
         let resolved = self.resolve().await.map_err(OpError::new)?;
-        let digest = cache_key::source_digest(&resolved.key).digest;
+        self.shared.explainer.version(self.vertex.digest, resolved.object.clone());
+        let key = match self.shared.rules.remotes() {
+            Some(rules) => format!("{} by {rules}", resolved.key),
+            None => resolved.key.clone(),
+        };
+        let digest = cache_key::source_digest(&key).digest;
         Ok(CacheMap { digest, inputs: Vec::new(), volatile: false })
     }
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use rhost_llb::cache_key::{HttpKey, http_key, source_digest};
 use rhost_llb::{Digest, SourceOp, Vertex, VertexDigest, attr};
-use rhost_registry::{UrlRequest, redact};
+use rhost_registry::{UrlError, UrlRequest, redact};
 use rhost_rootfs::{Filter, Modes, Owner, Root, Tree};
 use rhost_solver::{CacheMap, Op, OpError};
 use zeroize::Zeroizing;
@@ -102,6 +102,11 @@ impl HttpStep {
         };
         let auth_secret = text(attr::HTTP_AUTH_HEADER_SECRET);
         let filename = text(attr::HTTP_FILENAME);
+        if upload.is_none() {
+            shared.rules.check_http(request.plain(), None)?;
+            let rules = shared.rules.clone();
+            request = request.only_through(move |url| rules.check_http(url, None).is_ok());
+        }
         // What the answer may depend on.
         let question = format!("{:?}", (&source.identifier, &filename, &numbers, &auth_secret, &headers));
         let wanted = Wanted {
@@ -174,7 +179,14 @@ impl HttpStep {
             }
         };
         let (fixed, key) = (self.fixed()?, self.lock_key());
-        let found = shared.downloads.get(&shelf, &self.authorised()?, &self.wanted, fixed.as_ref(), tell).await?;
+        let found = shared.downloads.get(&shelf, &self.authorised()?, &self.wanted, fixed.as_ref(), tell).await;
+        let found = found.map_err(|error| match &error {
+            // By which rule.
+            OpFailure::Url(UrlError::Forbidden { at, .. }) => {
+                shared.rules.check_http(at, Some(self.request.shown())).err().map_or(error, OpFailure::Refused)
+            }
+            _ => error,
+        })?;
         if let Some(key) = key {
             match &fixed {
                 None => {
@@ -309,9 +321,11 @@ impl Op<Value> for HttpStep {
             return Ok(self.key(self.plain_name(), checksum.text.clone(), None));
         }
         if let Some(Fixed { digest, said: Some((name, modified)) }) = self.fixed().map_err(OpError::new)? {
+            self.shared.explainer.version(self.vertex, digest.to_string());
             return Ok(self.key(name, digest.to_string(), modified));
         }
         let found = self.download().await.map_err(OpError::new)?;
+        self.shared.explainer.version(self.vertex, found.digest.to_string());
         Ok(self.key(found.filename, found.digest.to_string(), found.modified))
     }
 

@@ -29,7 +29,7 @@ use crate::op_error::{OpFailure, blocking};
 use crate::shared::Shared;
 use crate::value::Value;
 
-pub use build::{Nest, Nests};
+pub use build::{BuildStep, Nest, Nests};
 
 /// The solver's graph for `graph`, which lies in `nest`. What rhost cannot do is refused here, before anything runs.
 ///

@@ -12,6 +12,7 @@ use toml::Spanned;
 
 use super::key::VerifyingKey;
 use super::pattern::{Glob, ImageGlob};
+use super::url_pattern::UrlGlob;
 use crate::entitlements::Entitlement;
 use crate::error::{BuildError, Kind, Place};
 
@@ -38,6 +39,10 @@ pub(crate) struct PolicyTable {
     frontends: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     registries: Option<Spanned<Vec<String>>>,
+    #[serde(default)]
+    git: Option<Spanned<Vec<String>>>,
+    #[serde(default)]
+    http: Option<Spanned<Vec<String>>>,
     #[serde(default)]
     entitlements: Option<Spanned<Vec<String>>>,
     #[serde(default)]
@@ -121,6 +126,8 @@ pub struct RuleFile {
     pub(crate) files: Vec<(Glob, Rule<String>)>,
     pub(crate) frontends: Option<Rule<Vec<FrontendGlob>>>,
     pub(crate) registries: Option<Rule<Vec<ImageGlob>>>,
+    pub(crate) git: Option<Rule<Vec<UrlGlob>>>,
+    pub(crate) http: Option<Rule<Vec<UrlGlob>>>,
     pub(crate) entitlements: Option<Rule<Vec<Entitlement>>>,
     pub(crate) limits: Option<Rule<GuestLimits>>,
     pub(crate) signed: Vec<Rule<Signed>>,
@@ -177,7 +184,7 @@ impl RuleFile {
         let table: ProjectTable = toml::from_str(&text).map_err(|error| {
             let own = ["registry", "emulation", "build", "http", "gc", "git"];
             let found = place.wrong(error.span(), error.message());
-            if own.iter().any(|key| error.message().contains(&format!("`{key}`"))) {
+            if own.iter().any(|key| error.message().starts_with(&format!("unknown field `{key}`"))) {
                 found.hint(
                     "that belongs into the user's configuration: a repository does not say where registries are and how the machine is used",
                 )
@@ -290,6 +297,8 @@ impl RuleFile {
             files,
             frontends: place.list("policy.frontends", policy.frontends, frontend_glob)?,
             registries: place.list("policy.registries", policy.registries, ImageGlob::parse)?,
+            git: place.list("policy.git", policy.git, UrlGlob::parse)?,
+            http: place.list("policy.http", policy.http, UrlGlob::parse)?,
             entitlements: place.list("policy.entitlements", policy.entitlements, parse)?,
             limits,
             signed,

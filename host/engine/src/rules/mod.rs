@@ -7,6 +7,7 @@ mod policy;
 mod signature;
 #[cfg(test)]
 mod tests;
+mod url_pattern;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

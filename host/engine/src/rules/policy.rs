@@ -2,10 +2,12 @@
 use std::path::{Path, PathBuf};
 
 use rhost_frontend::Limits;
-use rhost_registry::Reference;
+use rhost_llb::Digest;
+use rhost_registry::{Reference, redact};
 
 use super::Rules;
 use super::file::{FrontendGlob, Rule, RuleFile, Signed};
+use super::url_pattern::UrlGlob;
 use crate::entitlements::Entitlement;
 use crate::frontends::FrontendSource;
 
@@ -103,6 +105,55 @@ impl Rules {
             if !rule.value.iter().any(|glob| glob.covers(&image.name(), image.tag())) {
                 let what = format!("the image `{image}` is refused");
                 return Err(refusal(file, rule.line, "policy.registries", what, listed(&rule.value)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a build may fetch from the git remote `url`, which `by` may have sent it to.
+    ///
+    /// # Errors
+    /// A rule says no.
+    pub(crate) fn check_git(&self, url: &str, by: Option<&str>) -> Result<(), Refusal> {
+        self.check_url("policy.git", "git remote", |file| file.git.as_ref(), url, by)
+    }
+
+    /// Whether any rule is about git remotes.
+    pub(crate) fn names_remotes(&self) -> bool {
+        self.files().any(|file| file.git.is_some())
+    }
+
+    /// What tells the rules about git remotes from others; `None` where there are none. A tree that was fetched under other rules may have in it what these
+    /// forbid: where its submodules came from is not seen any more.
+    pub(crate) fn remotes(&self) -> Option<Digest> {
+        let mut lists = self.files().filter_map(|file| file.git.as_ref()).peekable();
+        lists.peek()?;
+        let texts = lists.map(|rule| rule.value.iter().map(ToString::to_string).collect::<Vec<_>>());
+        Some(Digest::of(format!("{:?}", texts.collect::<Vec<_>>())))
+    }
+
+    /// Whether a build may fetch the file at `url`, which `by` may have sent it to.
+    ///
+    /// # Errors
+    /// A rule says no.
+    pub(crate) fn check_http(&self, url: &str, by: Option<&str>) -> Result<(), Refusal> {
+        self.check_url("policy.http", "file", |file| file.http.as_ref(), url, by)
+    }
+
+    fn check_url(
+        &self,
+        key: &'static str,
+        kind: &str,
+        of: impl Fn(&RuleFile) -> Option<&Rule<Vec<UrlGlob>>>,
+        url: &str,
+        by: Option<&str>,
+    ) -> Result<(), Refusal> {
+        for file in self.files() {
+            let Some(rule) = of(file) else { continue };
+            if !rule.value.iter().any(|glob| glob.covers(url)) {
+                let by = by.map(|by| format!(", which `{}` leads to,", redact(by))).unwrap_or_default();
+                let what = format!("the {kind} `{}`{by} is refused", redact(url));
+                return Err(refusal(file, rule.line, key, what, listed(&rule.value)));
             }
         }
         Ok(())

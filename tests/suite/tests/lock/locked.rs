@@ -285,3 +285,20 @@ fn a_lock_saves_one_question_for_each_tag() {
     stage.run("build", &[]).success();
     assert_eq!(stage.asked().len(), 0);
 }
+
+#[test]
+fn which_frontend_says_its_locked_digest() {
+    let Some(stage) = stage() else { return };
+    let Some(lines) = crate::syntax::lines() else { return };
+    let (image, lang) = (stage.images.name("base:1"), stage.images.name("lang:1"));
+    let pushed = stage.host.run(["frontend", "push", &lines.display().to_string(), &lang]).expect("ran").success();
+    let digest = pushed.trim().rsplit('@').next().expect("a digest").to_owned();
+    stage.write(&format!("# syntax={lang}\nfrom {image}\n"));
+    let plain = stage.run("build", &["--print-frontend"]).success();
+    assert!(plain.starts_with(&lang) && !plain.contains("sha256:"), "{plain}");
+    stage.run("lock", &[]).success();
+    stage.asked();
+    let told = stage.run("build", &["--print-frontend"]).success();
+    assert!(told.contains(&format!("rhost.lock:5 says {digest}\n")), "{told}");
+    assert_eq!(stage.asked(), Vec::<String>::new(), "nobody is asked");
+}

@@ -1,5 +1,6 @@
 //! `rhost.toml`: which frontend reads what, and what a build may use.
 mod signed;
+mod sources;
 
 use rhost_kit::{Ran, Registry, TestHost};
 
