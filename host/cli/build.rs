@@ -1,10 +1,18 @@
-//! Puts the stock frontend's component where `include_bytes!` finds it, and the machine code that `cargo xtask build` made of it, if it did.
+//! Puts the stock frontend's component where `include_bytes!` finds it, and the machine code that `cargo xtask build` made of it, if it did; hands the
+//! linker the order of functions, if that job made one.
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 fn main() {
     println!("cargo::rerun-if-env-changed=RHOST_STOCK_FRONTEND");
+    println!("cargo::rerun-if-env-changed=RHOST_FUNCTION_ORDER");
+    if let Some(order) = std::env::var_os("RHOST_FUNCTION_ORDER").map(PathBuf::from) {
+        println!("cargo::rerun-if-changed={}", order.display());
+        println!("cargo::rustc-link-arg-bin=rhost=-Wl,--symbol-ordering-file={}", order.display());
+        // Of functions that the code has no more.
+        println!("cargo::rustc-link-arg-bin=rhost=-Wl,--no-warn-symbol-ordering");
+    }
     // Asked now: a build directory may outlive the checkout that this program was compiled in.
     let here = std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo says where the package is");
     let checkout = Path::new(&here).join("../..");

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use crate::setup::{self, run};
-use crate::{peers, tidy, wasm};
+use crate::{order, peers, tidy, wasm};
 
 /// Builds `tests/scenarios/demo` with rhost twice and runs the image.
 pub fn demo() -> Result<()> {
@@ -91,20 +91,33 @@ pub fn build() -> Result<PathBuf> {
 }
 
 /// Builds the cli with the stock frontend's component and the machine code of it inside. Code is made by the binary itself, so a first build has
-/// none of it and a second one, of the cli alone, takes it in.
+/// none of it and a second one, of the cli alone, takes it in. That one also has its functions in order, where it is a release.
 fn build_cli(profile: &str) -> Result<PathBuf> {
     let component = tidy::root().join("target/guests/dockerfile.wasm");
     let code = component.with_extension("code");
-    let directory = if profile == "dev" { "debug" } else { profile };
+    let (directory, release) = (if profile == "dev" { "debug" } else { profile }, profile == "release");
     let binary = target().join(directory).join("rhost");
-    let build =
-        || run(cargo().args(["build", "--profile", profile, "--package", "rhost-cli"]).current_dir(tidy::root()));
+    let functions = target().join(directory).join("function-order.txt");
+    let build = || {
+        let mut command = cargo();
+        command.args(["build", "--profile", profile, "--package", "rhost-cli"]).current_dir(tidy::root());
+        if release {
+            command.args(["--config", order::MANGLING]);
+        }
+        if release && functions.exists() {
+            command.env(order::VARIABLE, &functions);
+        }
+        run(&mut command)
+    };
     build()?;
     // Says 0 if the code that is inside fits.
-    if run(Command::new(&binary).arg("__embedded-code")).is_err() {
+    let fits = run(Command::new(&binary).arg("__embedded-code")).is_ok();
+    if !fits {
         run(Command::new(&binary).arg("__embedded-code").arg(&component).arg(&code))?;
         // What cargo watches.
         fs::File::options().append(true).open(&component)?.set_modified(std::time::SystemTime::now())?;
+    }
+    if (release && order::write(&binary, &functions)?) || !fits {
         build()?;
     }
     Ok(binary)

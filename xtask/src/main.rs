@@ -1,5 +1,6 @@
 //! Set-up and chores: `cargo xtask <job>`. Every job does its own set-up, so that a fresh machine needs no other step.
 mod jobs;
+mod order;
 mod peers;
 mod setup;
 mod tidy;
@@ -15,6 +16,7 @@ cargo xtask <job>
   build        the release binary, stock frontend inside, at target/release/rhost
   bench [ARGS] time rhost against a real BuildKit, as root, on a tmpfs; ARGS: names of cases, --repeats N, --list, and
                --write for docs/benchmarks.md
+  order        watch builds and write down which functions they run, which the release binary then has first
   torture [N [SEED]]  kill builds at N random points (1000 when not said); nothing may be left, the next build must be right
   tidy         check the rules of the house: arrows, module docs, file lengths, frozen WIT
   guests       build the WASM guests into target/guests/
@@ -32,6 +34,7 @@ fn main() -> Result<()> {
         Some("test") => jobs::test(rest),
         Some("build") => jobs::build().map(drop),
         Some("bench") => jobs::bench(rest),
+        Some("order") => order::learn(),
         Some("torture") => jobs::torture(rest),
         Some("tidy") => tidy::run(),
         Some("guests") => wasm::guests().map(drop),

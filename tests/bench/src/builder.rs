@@ -37,7 +37,7 @@ pub trait Builder {
     fn wipe(&mut self) -> Result<()>;
     /// Builds the Dockerfile in `context`. Fails if it does not succeed, or makes no image where one is wanted.
     fn build(&mut self, context: &Path, output: &Output) -> Result<Built>;
-    /// The same, with the most memory in bytes that building took: the client and all below it, or the daemon alone.
+    /// The same, with the most memory in bytes that building took: client, daemon where there is one, and all below them.
     fn build_watched(&mut self, context: &Path, output: &Output) -> Result<(Built, u64)>;
 }
 

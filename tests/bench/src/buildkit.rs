@@ -65,7 +65,7 @@ impl BuildKit {
         self.daemon = Some(daemon);
         let begin = Instant::now();
         while !self.client(&["debug", "workers"]).output()?.status.success() {
-            let ended = process::status(pid, "VmHWM:").is_none();
+            let ended = !process::has_memory(pid);
             if ended || begin.elapsed() > START {
                 bail!("buildkitd does not come up:\n{}", fs::read_to_string(state.join("log"))?);
             }
@@ -123,10 +123,8 @@ impl Builder for BuildKit {
 
     fn build_watched(&mut self, context: &Path, output: &Output) -> Result<(Built, u64)> {
         let pid = self.daemon.as_ref().context("no daemon")?.id();
-        // The high-water mark begins anew (proc(5), clear_refs).
-        fs::write(format!("/proc/{pid}/clear_refs"), "5").context("resetting buildkitd's high-water mark")?;
-        let built = self.build(context, output)?;
-        Ok((built, process::status(pid, "VmHWM:").context("buildkitd is gone")?))
+        let (ended, most) = process::run_watched(&mut self.command(context, output), &[pid])?;
+        Ok((Built::read(ended.seconds, ended.log, &self.metadata(), output)?, most))
     }
 }
 

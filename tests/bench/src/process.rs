@@ -36,9 +36,9 @@ pub fn run(command: &mut Command) -> Result<Ended> {
     Ok(Ended { seconds, log })
 }
 
-/// As [`run`], and the most bytes that the process and all below it were seen to hold at once (resident, shared pages counted each time). Looks
+/// As [`run`], and the most bytes that the process, the `others` that run already, and all below them were seen to hold at once. Looks
 /// every 2 ms, which costs time: not for timed builds.
-pub fn run_watched(command: &mut Command) -> Result<(Ended, u64)> {
+pub fn run_watched(command: &mut Command, others: &[u32]) -> Result<(Ended, u64)> {
     let log = tempfile::NamedTempFile::new_in("/dev/shm")?;
     command.stdin(Stdio::null()).stdout(log.reopen()?).stderr(log.reopen()?);
     let begin = Instant::now();
@@ -48,7 +48,7 @@ pub fn run_watched(command: &mut Command) -> Result<(Ended, u64)> {
         let watcher = scope.spawn(|| {
             let mut most = 0;
             while !over.load(Ordering::Relaxed) {
-                most = most.max(resident_below(pid));
+                most = most.max([&[pid], others].concat().into_iter().map(held_below).sum());
                 std::thread::sleep(Duration::from_millis(2));
             }
             most
@@ -65,23 +65,36 @@ pub fn run_watched(command: &mut Command) -> Result<(Ended, u64)> {
     Ok((Ended { seconds, log }, most))
 }
 
-/// Resident bytes of `pid` and its descendants.
-fn resident_below(pid: u32) -> u64 {
-    let children = fs::read_dir(format!("/proc/{pid}/task"))
+/// Bytes of memory that `pid` and its descendants hold, a page that several have divided among them (proc(5), `Pss` of smaps_rollup): it counts
+/// once, whoever maps it.
+fn held_below(pid: u32) -> u64 {
+    let Ok(own) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else { return 0 };
+    let children: Vec<u32> = fs::read_dir(format!("/proc/{pid}/task"))
         .into_iter()
         .flatten()
         .flatten()
-        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
-    let below: u64 = children
+        .filter_map(|task| fs::read_to_string(task.path().join("children")).ok())
         .flat_map(|text| text.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>())
-        .map(resident_below)
-        .sum();
-    below + status(pid, "VmRSS:").unwrap_or(0)
+        .collect();
+    let below: u64 = children.into_iter().filter(|child| !borrows(*child, &own)).map(held_below).sum();
+    below + kib(&own, "Pss:").unwrap_or(0)
 }
 
-/// A field of `/proc/PID/status` in bytes.
-pub fn status(pid: u32, field: &str) -> Option<u64> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+/// Whether a child runs in its parent's memory still (vfork(2), until it executes something): the same addresses, and pages that it has alone, as no
+/// copy of its parent would.
+fn borrows(child: u32, parent: &str) -> bool {
+    let Ok(child) = fs::read_to_string(format!("/proc/{child}/smaps_rollup")) else { return true };
+    let of = |text: &str, name| kib(text, name).unwrap_or(0);
+    child.lines().next() == parent.lines().next() && of(&child, "Private_Dirty:") * 2 > of(parent, "Private_Dirty:")
+}
+
+/// Whether the process runs still: one that has ended and is not waited for has no memory.
+pub fn has_memory(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|text| kib(&text, "VmRSS:").is_some())
+}
+
+/// A field of a file of `/proc` in bytes.
+fn kib(text: &str, field: &str) -> Option<u64> {
     let value = text.lines().find_map(|line| line.strip_prefix(field))?;
     Some(value.trim().trim_end_matches(" kB").parse::<u64>().ok()? << 10)
 }

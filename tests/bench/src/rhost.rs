@@ -61,7 +61,7 @@ impl Builder for Rhost {
     }
 
     fn build_watched(&mut self, context: &Path, output: &Output) -> Result<(Built, u64)> {
-        let (ended, most) = process::run_watched(&mut self.command(context, output))?;
+        let (ended, most) = process::run_watched(&mut self.command(context, output), &[])?;
         Ok((Built::read(ended.seconds, ended.log, &self.metadata(), output)?, most))
     }
 }

@@ -1,4 +1,4 @@
-//! The most memory: rhost with all its children, against buildkitd alone (without its client and runc).
+//! The most memory: rhost with all its children, against buildkitd with its own (runc and the steps) and its client.
 use anyhow::Result;
 
 use super::{Bench, Samples};
