@@ -35,6 +35,9 @@ func Resolve(reference string, platform Platform) *PendingBase {
 	return &PendingBase{raw, platform}
 }
 
+// Ready says whether Wait would return at once.
+func (p *PendingBase) Ready() bool { return p.raw.Ready() }
+
 // Wait waits, and puts the image, pinned by its digest, into the graph.
 func (p *PendingBase) Wait() (*Base, error) {
 	image, err := answer(p.raw.Wait())

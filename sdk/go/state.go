@@ -123,8 +123,18 @@ const (
 )
 
 // Cache mounts a directory that outlives the build.
-func Cache(target, id string, sharing Sharing) Option {
-	return exec(func(e *llb.Exec) { e.MountCache(target, id, sharing, llb.Scratch(), "", false) })
+func Cache(target, id string, sharing Sharing, how ...CacheOption) Option {
+	var options cacheOptions
+	for _, change := range how {
+		change(&options)
+	}
+	return exec(func(e *llb.Exec) {
+		from := options.from.raw
+		if !options.given {
+			from = llb.Scratch()
+		}
+		e.MountCache(target, id, sharing, from, options.path, options.readOnly)
+	})
 }
 
 // Tmpfs mounts an empty directory in memory; size in bytes, 0 for no limit.
@@ -132,19 +142,22 @@ func Tmpfs(target string, size uint64) Option {
 	return exec(func(e *llb.Exec) { e.MountTmpfs(target, size) })
 }
 
-// Secret mounts the user's secret as a file that root alone can read.
-func Secret(target, id string) Option {
-	return exec(func(e *llb.Exec) { e.MountSecret(target, id, false, llb.FileAccess{Mode: 0o400}) })
+// Secret mounts the user's secret as a file that root alone can read, unless said otherwise.
+func Secret(target, id string, how ...Lent) Option {
+	l := lend(0o400, how)
+	return exec(func(e *llb.Exec) { e.MountSecret(target, id, l.optional, l.access) })
 }
 
-// SecretEnv sets a variable to the user's secret.
-func SecretEnv(name, id string) Option {
-	return exec(func(e *llb.Exec) { e.SecretEnv(name, id, false) })
+// SecretEnv sets a variable to the user's secret. Of how only Optional matters.
+func SecretEnv(name, id string, how ...Lent) Option {
+	l := lend(0, how)
+	return exec(func(e *llb.Exec) { e.SecretEnv(name, id, l.optional) })
 }
 
 // SSH lends a command the user's ssh agent (`default` by custom), by SSH_AUTH_SOCK.
-func SSH(id string) Option {
-	return exec(func(e *llb.Exec) { e.MountSsh("", id, false, llb.FileAccess{Mode: 0o600}) })
+func SSH(id string, how ...Lent) Option {
+	l := lend(0o600, how)
+	return exec(func(e *llb.Exec) { e.MountSsh(l.target, id, l.optional, l.access) })
 }
 
 // Ran is a command in the graph.
@@ -170,28 +183,23 @@ func (s State) Run(args []string, options ...Option) (Ran, error) {
 }
 
 type copyOptions struct {
-	exact   bool
-	flags   llb.CopyFlags
-	actions []func(*llb.CopyAction)
+	exact     bool
+	alone     bool
+	flags     llb.CopyFlags
+	owner     types.Option[llb.Owner]
+	timestamp types.Option[int64]
+	actions   []func(*llb.CopyAction)
 }
 
 func copying(change func(*llb.CopyAction)) Option {
 	return Option{copy: func(o *copyOptions) { o.actions = append(o.actions, change) }}
 }
 
-// Exact makes a copy take just the one path, instead of doing as a build file's COPY does.
+// Exact makes a copy take just the one path, instead of doing as a build file's COPY does; and Rm remove just the one, which must be there.
 func Exact() Option { return Option{copy: func(o *copyOptions) { o.exact = true }} }
 
 // Unpack makes a copy unpack archives.
 func Unpack() Option { return Option{copy: func(o *copyOptions) { o.flags |= llb.CopyFlagsUnpack }} }
-
-// Chown sets who owns what is copied: `user`, `user:group`, by names or numbers.
-func Chown(owner string) Option {
-	return copying(func(a *llb.CopyAction) {
-		user, group, _ := strings.Cut(owner, ":")
-		a.Owner(llb.Owner{User: identity(user), Group: identity(group)})
-	})
-}
 
 // Chmod sets the permission bits of what is copied.
 func Chmod(bits uint32) Option { return copying(func(a *llb.CopyAction) { a.Mode(bits) }) }
@@ -227,47 +235,52 @@ const likeCopy = llb.CopyFlagsFollowSymlinks | llb.CopyFlagsContentsOnly | llb.C
 
 // Copy adds a copy, done as a build file's COPY does: links followed, a directory's contents, wildcards, directories made.
 func (f *Files) Copy(from State, source, destination string, options ...Option) *Files {
-	var chosen copyOptions
-	for _, option := range options {
-		if option.copy != nil {
-			option.copy(&chosen)
-		}
-	}
-	if !chosen.exact {
-		chosen.flags |= likeCopy
+	wanted := chosen(options)
+	if !wanted.exact {
+		wanted.flags |= likeCopy
 	}
 	action := llb.MakeCopyAction(from.raw, source, destination)
-	if chosen.flags != 0 {
-		action.Options(chosen.flags)
+	if wanted.flags != 0 {
+		action.Options(wanted.flags)
 	}
-	for _, change := range chosen.actions {
+	if owner, given := wanted.owner.Get(); given {
+		action.Owner(owner)
+	}
+	for _, change := range wanted.actions {
 		change(action)
+	}
+	if nanoseconds, given := wanted.timestamp.Get(); given {
+		action.Timestamp(nanoseconds)
 	}
 	f.raw.Copy(action)
 	return f
 }
 
-// Mkdir adds a directory, with missing ones above it.
-func (f *Files) Mkdir(path string, mode uint32) *Files {
-	f.raw.Mkdir(path, mode, true, types.None[llb.Owner](), types.None[int64]())
+// Mkdir adds a directory, with missing ones above it. Options: Chown, Timestamp, Alone.
+func (f *Files) Mkdir(path string, mode uint32, options ...Option) *Files {
+	wanted := chosen(options)
+	f.raw.Mkdir(path, mode, !wanted.alone, wanted.owner, wanted.timestamp)
 	return f
 }
 
-// Mkfile adds a file.
-func (f *Files) Mkfile(path string, mode uint32, data string) *Files {
-	f.raw.Mkfile(path, mode, []byte(data), types.None[llb.Owner](), types.None[int64]())
+// Mkfile adds a file. Options: Chown, Timestamp.
+func (f *Files) Mkfile(path string, mode uint32, data string, options ...Option) *Files {
+	wanted := chosen(options)
+	f.raw.Mkfile(path, mode, []byte(data), wanted.owner, wanted.timestamp)
 	return f
 }
 
-// Symlink adds a symbolic link at path.
-func (f *Files) Symlink(pointsTo, path string) *Files {
-	f.raw.Symlink(pointsTo, path, types.None[llb.Owner](), types.None[int64]())
+// Symlink adds a symbolic link at path. Options: Chown, Timestamp.
+func (f *Files) Symlink(pointsTo, path string, options ...Option) *Files {
+	wanted := chosen(options)
+	f.raw.Symlink(pointsTo, path, wanted.owner, wanted.timestamp)
 	return f
 }
 
-// Rm removes a file or tree; with wildcards, and no error where nothing is.
-func (f *Files) Rm(path string) *Files {
-	f.raw.Rm(path, true, true)
+// Rm removes a file or tree; with wildcards, and no error where nothing is, but for Exact.
+func (f *Files) Rm(path string, options ...Option) *Files {
+	lenient := !chosen(options).exact
+	f.raw.Rm(path, lenient, lenient)
 	return f
 }
 
@@ -363,6 +376,9 @@ type Tree struct{ raw *rhost_frontend_solve.Tree }
 // Solve starts to run what leads to a tree, while the frontend still works.
 func (s State) Solve() *PendingTree { return &PendingTree{rhost_frontend_solve.Start(s.raw)} }
 
+// Ready says whether Wait would return at once.
+func (p *PendingTree) Ready() bool { return p.raw.Ready() }
+
 // Wait waits for it.
 func (p *PendingTree) Wait() (*Tree, error) {
 	raw, err := answer(p.raw.Wait())
@@ -370,8 +386,15 @@ func (p *PendingTree) Wait() (*Tree, error) {
 }
 
 // Read is the bytes of a file.
-func (t *Tree) Read(path string) ([]byte, error) {
-	data, err := answer(t.raw.ReadFile(path, types.None[wire.ByteRange]()))
+func (t *Tree) Read(path string) ([]byte, error) { return t.read(path, types.None[wire.ByteRange]()) }
+
+// ReadRange is length bytes of a file from offset, or fewer where it ends.
+func (t *Tree) ReadRange(path string, offset, length uint64) ([]byte, error) {
+	return t.read(path, types.Some(wire.ByteRange{Offset: offset, Length: length}))
+}
+
+func (t *Tree) read(path string, slice types.Option[wire.ByteRange]) ([]byte, error) {
+	data, err := answer(t.raw.ReadFile(path, slice))
 	data = append([]byte(nil), data...)
 	runtime.Unpin()
 	return data, err
@@ -380,6 +403,11 @@ func (t *Tree) Read(path string) ([]byte, error) {
 // ReadDir is the entries of a directory, sorted by name.
 func (t *Tree) ReadDir(path string) ([]FileStat, error) {
 	return answer(t.raw.ReadDir(path, types.None[string]()))
+}
+
+// ReadDirMatching is those whose name matches a pattern.
+func (t *Tree) ReadDirMatching(path, pattern string) ([]FileStat, error) {
+	return answer(t.raw.ReadDir(path, types.Some(pattern)))
 }
 
 // Stat is facts on one path.

@@ -50,6 +50,11 @@ impl Base {
 }
 
 impl PendingBase {
+    /// Whether [`PendingBase::wait`] would return at once.
+    pub fn ready(&self) -> bool {
+        self.pending.ready()
+    }
+
     /// Waits, and puts the image, pinned by its digest, into the graph.
     ///
     /// # Errors

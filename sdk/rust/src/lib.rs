@@ -23,6 +23,7 @@ mod base;
 pub mod bindings;
 mod build_file;
 mod config;
+mod options;
 mod source;
 mod step;
 
@@ -35,6 +36,7 @@ pub use bindings::rhost::frontend::types::{Error, Platform, Position, Range};
 pub use bindings::rhost::frontend::{context, images, invocation, llb, outcome, report, solve, types};
 pub use build_file::BuildFile;
 pub use config::ImageConfig;
+pub use options::{Access, CacheOptions, CopyOptions, FileOptions, Mode, owner};
 pub use serde_json::json;
 pub use source::{PendingTree, Tree, diff, git, http, local, merge, solve};
 pub use step::{Copy, Files, Ran, Run, files, named, run};

@@ -80,6 +80,11 @@ pub struct PendingTree(solve::PendingTree);
 pub struct Tree(solve::Tree);
 
 impl PendingTree {
+    /// Whether [`PendingTree::wait`] would return at once.
+    pub fn ready(&self) -> bool {
+        self.0.ready()
+    }
+
     /// Waits for it.
     ///
     /// # Errors
@@ -98,6 +103,14 @@ impl Tree {
         self.0.read_file(path, None)
     }
 
+    /// `length` bytes of a file from `offset`, or fewer where it ends.
+    ///
+    /// # Errors
+    /// As [`Tree::read`].
+    pub fn read_range(&self, path: &str, offset: u64, length: u64) -> Result<Vec<u8>, Error> {
+        self.0.read_file(path, Some(crate::types::ByteRange { offset, length }))
+    }
+
     /// The text of a file.
     ///
     /// # Errors
@@ -112,6 +125,14 @@ impl Tree {
     /// When it is not there.
     pub fn read_dir(&self, path: &str) -> Result<Vec<crate::types::FileStat>, Error> {
         self.0.read_dir(path, None)
+    }
+
+    /// Those whose name matches a pattern.
+    ///
+    /// # Errors
+    /// As [`Tree::read_dir`].
+    pub fn read_dir_matching(&self, path: &str, pattern: &str) -> Result<Vec<crate::types::FileStat>, Error> {
+        self.0.read_dir(path, Some(pattern))
     }
 
     /// Facts on one path.

@@ -1,8 +1,9 @@
 //! Short forms for operations: run a command, with its mounts; change files.
 use crate::bindings::rhost::frontend::llb::{
-    self, BindMode, CacheSharing, CopyAction, CopyFlags, Exec, File, NetworkMode,
+    self, BindMode, CacheSharing, CopyAction, Exec, File, NetworkMode, SecurityMode,
 };
-use crate::{Error, Metadata, Platform, State};
+use crate::options::like_copy;
+use crate::{Access, CacheOptions, CopyOptions, Error, FileOptions, Metadata, Platform, State};
 
 /// Metadata with a name for progress.
 pub fn named(name: &str) -> Metadata {
@@ -56,6 +57,48 @@ impl Run {
         self
     }
 
+    /// Sets what it may do: all capabilities need the user's permission.
+    #[must_use]
+    pub fn security(self, mode: SecurityMode) -> Self {
+        self.exec.security(mode);
+        self
+    }
+
+    /// Sets the name of its machine.
+    #[must_use]
+    pub fn hostname(self, name: &str) -> Self {
+        self.exec.hostname(name);
+        self
+    }
+
+    /// Adds a line to its /etc/hosts.
+    #[must_use]
+    pub fn host(self, name: &str, ip: &str) -> Self {
+        self.exec.extra_host(name, ip);
+        self
+    }
+
+    /// Adds a resource limit, as in `nofile`.
+    #[must_use]
+    pub fn ulimit(self, name: &str, soft: i64, hard: i64) -> Self {
+        self.exec.ulimit(name, soft, hard);
+        self
+    }
+
+    /// Sets which exit codes count as success, instead of 0 alone.
+    #[must_use]
+    pub fn valid_exit_codes(self, codes: &[i32]) -> Self {
+        self.exec.valid_exit_codes(codes);
+        self
+    }
+
+    /// Makes the root file system read-only.
+    #[must_use]
+    pub fn read_only_root(self) -> Self {
+        self.exec.read_only_root();
+        self
+    }
+
     /// Mounts `path` of a tree (empty: all of it). [`Ran::output`] has what a mount with [`BindMode::Keep`] became.
     #[must_use]
     pub fn mount(self, target: &str, tree: &State, path: &str, mode: BindMode) -> Self {
@@ -66,7 +109,17 @@ impl Run {
     /// Mounts the cache `id`, a directory that outlives the build.
     #[must_use]
     pub fn cache(self, target: &str, id: &str, sharing: CacheSharing) -> Self {
-        self.exec.mount_cache(target, id, sharing, &llb::scratch(), "", false);
+        self.cache_with(target, id, &CacheOptions { sharing, ..CacheOptions::default() })
+    }
+
+    /// As [`Run::cache`], with what it holds at first.
+    #[must_use]
+    pub fn cache_with(self, target: &str, id: &str, options: &CacheOptions<'_>) -> Self {
+        let CacheOptions { sharing, from, path, read_only } = *options;
+        match from {
+            Some(tree) => self.exec.mount_cache(target, id, sharing, tree, path, read_only),
+            None => self.exec.mount_cache(target, id, sharing, &llb::scratch(), path, read_only),
+        }
         self
     }
 
@@ -80,7 +133,13 @@ impl Run {
     /// Mounts the user's secret `id` as a file that root alone can read. One that the user does not lend is an error.
     #[must_use]
     pub fn secret(self, target: &str, id: &str) -> Self {
-        self.exec.mount_secret(target, id, false, llb::FileAccess { uid: 0, gid: 0, mode: 0o400 });
+        self.secret_with(target, id, Access::SECRET)
+    }
+
+    /// As [`Run::secret`]: one that may be missing, or that others may read.
+    #[must_use]
+    pub fn secret_with(self, target: &str, id: &str, access: Access) -> Self {
+        self.exec.mount_secret(target, id, access.optional, access.file());
         self
     }
 
@@ -91,10 +150,23 @@ impl Run {
         self
     }
 
+    /// As [`Run::secret_env`]; without the secret the variable is not set.
+    #[must_use]
+    pub fn secret_env_optional(self, name: &str, id: &str) -> Self {
+        self.exec.secret_env(name, id, true);
+        self
+    }
+
     /// Lends it the user's ssh agent `id` (`default` by custom), by SSH_AUTH_SOCK.
     #[must_use]
     pub fn ssh(self, id: &str) -> Self {
-        self.exec.mount_ssh("", id, false, llb::FileAccess { uid: 0, gid: 0, mode: 0o600 });
+        self.ssh_with("", id, Access::SSH)
+    }
+
+    /// As [`Run::ssh`]: at `target`, one that may be missing, or that others may ask.
+    #[must_use]
+    pub fn ssh_with(self, target: &str, id: &str, access: Access) -> Self {
+        self.exec.mount_ssh(target, id, access.optional, access.file());
         self
     }
 
@@ -167,36 +239,55 @@ impl Files {
     pub fn copy(self, from: &State, source: &str, destination: &str, how: Copy) -> Self {
         let action = CopyAction::new(from, source, destination);
         if how == Copy::LikeCopy {
-            action.options(
-                CopyFlags::FOLLOW_SYMLINKS
-                    | CopyFlags::CONTENTS_ONLY
-                    | CopyFlags::CREATE_DESTINATION
-                    | CopyFlags::WILDCARD
-                    | CopyFlags::ALLOW_EMPTY_WILDCARD,
-            );
+            action.options(like_copy());
         }
         self.file.copy(&action);
+        self
+    }
+
+    /// Adds a copy, with all that can be said of one.
+    #[must_use]
+    pub fn copy_with(self, from: &State, source: &str, destination: &str, options: &CopyOptions<'_>) -> Self {
+        self.file.copy(&options.action(from, source, destination));
         self
     }
 
     /// Adds a directory, with missing ones above it.
     #[must_use]
     pub fn mkdir(self, path: &str, mode: u32) -> Self {
-        self.file.mkdir(path, mode, true, None, None);
+        self.mkdir_with(path, mode, &FileOptions::default())
+    }
+
+    /// As [`Files::mkdir`], with an owner or a time.
+    #[must_use]
+    pub fn mkdir_with(self, path: &str, mode: u32, options: &FileOptions) -> Self {
+        self.file.mkdir(path, mode, !options.alone, options.owner.as_ref(), options.timestamp);
         self
     }
 
     /// Adds a file.
     #[must_use]
     pub fn mkfile(self, path: &str, mode: u32, data: &[u8]) -> Self {
-        self.file.mkfile(path, mode, data, None, None);
+        self.mkfile_with(path, mode, data, &FileOptions::default())
+    }
+
+    /// As [`Files::mkfile`], with an owner or a time.
+    #[must_use]
+    pub fn mkfile_with(self, path: &str, mode: u32, data: &[u8], options: &FileOptions) -> Self {
+        self.file.mkfile(path, mode, data, options.owner.as_ref(), options.timestamp);
         self
     }
 
     /// Adds a symbolic link at `path`.
     #[must_use]
     pub fn symlink(self, points_to: &str, path: &str) -> Self {
-        self.file.symlink(points_to, path, None, None);
+        self.symlink_with(points_to, path, &FileOptions::default())
+    }
+
+    /// As [`Files::symlink`], with an owner or a time.
+    #[must_use]
+    pub fn symlink_with(self, points_to: &str, path: &str, options: &FileOptions) -> Self {
+        self.file.symlink(points_to, path, options.owner.as_ref(), options.timestamp);
         self
     }
 
@@ -204,6 +295,13 @@ impl Files {
     #[must_use]
     pub fn rm(self, path: &str) -> Self {
         self.file.rm(path, true, true);
+        self
+    }
+
+    /// Removes just this one, which must be there.
+    #[must_use]
+    pub fn rm_exact(self, path: &str) -> Self {
+        self.file.rm(path, false, false);
         self
     }
 

@@ -20,7 +20,7 @@ fn sample(language: &str, place: &str) {
     let host = TestHost::new().expect("a host");
     let told = host.run(["frontend", "test", "--frontend", &component, &checkout("tests/guests/samples/cases")]);
     let told = told.expect("ran").success();
-    assert!(told.ends_with("\n7 passed, 0 failed\n"), "{language}: {told}");
+    assert!(told.ends_with("\n8 passed, 0 failed\n"), "{language}: {told}");
     host.write("ctx/build", "panic\n").expect("written");
     let context = host.work().join("ctx").display().to_string();
     let file = format!("{context}/build");

@@ -24,11 +24,11 @@ func build(invocation *rhost.Invocation) (*rhost.Outcome, error) {
 		}
 		word, rest, _ := strings.Cut(lines[0].Text, " ")
 		samples := map[string]func(rhost.Platform, string) (*rhost.Base, error){
-			"hello": hello, "multi-stage": multiStage, "branch": branch, "solve": solveThenRead, "sources": sources, "panic": panics,
+			"hello": hello, "multi-stage": multiStage, "branch": branch, "solve": solveThenRead, "sources": sources, "options": options, "panic": panics,
 		}
 		sample := samples[word]
 		if sample == nil {
-			return nil, file.Error(lines[0].Number, "there is no sample `"+word+"`", "hello, multi-stage, branch, solve, sources")
+			return nil, file.Error(lines[0].Number, "there is no sample `"+word+"`", "hello, multi-stage, branch, solve, sources, options")
 		}
 		base, err := sample(platform, rest)
 		if err != nil {
@@ -187,3 +187,39 @@ func sources(platform rhost.Platform, _ string) (*rhost.Base, error) {
 }
 
 // [/sources]
+
+// options has what steps may say beyond the recipes.
+func options(platform rhost.Platform, _ string) (*rhost.Base, error) {
+	base := rhost.ScratchBase(platform)
+	context, err := rhost.Local("context")
+	if err != nil {
+		return nil, err
+	}
+	owner, second := rhost.Chown("app:7"), rhost.Timestamp(1_000_000_000)
+	tree, err := base.State.Files().
+		Mkdir("/srv", 0o750, rhost.Chown("7"), rhost.Alone()).
+		Mkfile("/srv/a", 0o600, "a", owner, second).
+		Symlink("a", "/srv/b", owner, second).
+		Copy(context, "x", "/srv/", rhost.Chown("app:app"), rhost.ChmodSymbols("u=rwX,go=rX"),
+			rhost.Include("*.a"), rhost.Exclude("*.tmp"), rhost.RequiredPaths("x")).
+		Copy(context, "y.tar", "/srv/y", rhost.Exact(), rhost.Unpack(), rhost.Chmod(0o644), rhost.Timestamp(5)).
+		Rm("/srv/c", rhost.Exact()).
+		Apply(rhost.Name("own"))
+	if err != nil {
+		return nil, err
+	}
+	ran, err := tree.Run([]string{"/srv/a"}, rhost.On(platform), rhost.Name("run it"),
+		rhost.WithNetwork(rhost.NetworkHost), rhost.Insecure(), rhost.Hostname("here"), rhost.Host("db", "10.0.0.1"),
+		rhost.Ulimit("nofile", 1024, 2048), rhost.ValidExitCodes(0, 3), rhost.ReadOnlyRoot(),
+		rhost.Mount("/out", rhost.Scratch(), "", rhost.Keep),
+		rhost.Secret("/token", "token", rhost.Optional(), rhost.OwnedBy(1, 2), rhost.Bits(0o440)),
+		rhost.SecretEnv("NPM_TOKEN", "npm", rhost.Optional()),
+		rhost.SSH("default", rhost.Socket("/agent"), rhost.Optional()),
+		rhost.Cache("/cache", "c", rhost.Private, rhost.From(tree, "/srv"), rhost.ReadOnlyCache()))
+	if err != nil {
+		return nil, err
+	}
+	// Of the root, which is read-only, nothing comes.
+	base.State, err = ran.Output("/out")
+	return base, err
+}

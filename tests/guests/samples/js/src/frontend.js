@@ -3,7 +3,7 @@ import {
   Base, BuildFile, Outcome, bind, cache, diff, fail, frontend, git, http, local, merge, readContext, scratch, secret, ssh, tmpfs,
 } from '../sdk/index.js';
 
-const samples = { hello, 'multi-stage': multiStage, branch, solve: solveThenRead, sources, panic };
+const samples = { hello, 'multi-stage': multiStage, branch, solve: solveThenRead, sources, options, panic };
 
 export const build = frontend((invocation) => {
   const file = BuildFile.read(invocation);
@@ -13,7 +13,7 @@ export const build = frontend((invocation) => {
     if (!number) throw fail('the build file is empty');
     const [, word, rest] = /^(\S+)\s*(.*)$/.exec(line);
     const sample = samples[word];
-    if (!sample) throw file.error(number, `there is no sample \`${word}\``, 'hello, multi-stage, branch, solve, sources');
+    if (!sample) throw file.error(number, `there is no sample \`${word}\``, 'hello, multi-stage, branch, solve, sources, options');
     outcome.add(platform, sample(platform, rest));
   }
   return outcome;
@@ -105,3 +105,37 @@ function sources(platform) {
   return base;
 }
 // [/sources]
+
+/** What steps may say beyond the recipes. */
+function options(platform) {
+  const base = Base.scratch(platform);
+  const context = local('context');
+  const owned = { owner: 'app:7', timestamp: 1_000_000_000 };
+  const tree = base.state.files(
+    (f) =>
+      f
+        .mkdir('/srv', { mode: 0o750, owner: '7', parents: false })
+        .mkfile('/srv/a', 'a', { mode: 0o600, ...owned })
+        .symlink('a', '/srv/b', owned)
+        .copy(context, 'x', '/srv/', {
+          owner: 'app:app', mode: 'u=rwX,go=rX', include: ['*.a'], exclude: ['*.tmp'], requiredPaths: ['x'],
+        })
+        .copy(context, 'y.tar', '/srv/y', { exact: true, unpack: true, mode: 0o644, timestamp: 5 })
+        .rm('/srv/c', { allowMissing: false, wildcard: false }),
+    { name: 'own' },
+  );
+  const ran = tree.execute(['/srv/a'], {
+    platform, network: 'host', security: 'insecure', hostname: 'here', hosts: { db: '10.0.0.1' }, ulimits: { nofile: [1024, 2048] },
+    validExitCodes: [0, 3], readOnlyRoot: true, name: 'run it',
+    mounts: [
+      bind('/out', scratch(), { mode: 'keep' }),
+      secret('token', { target: '/token', optional: true, uid: 1, gid: 2, mode: 0o440 }),
+      secret('npm', { env: 'NPM_TOKEN', optional: true }),
+      ssh('default', { target: '/agent', optional: true }),
+      cache('/cache', 'c', { sharing: 'private', from: tree, path: '/srv', readOnly: true }),
+    ],
+  });
+  // Of the root, which is read-only, nothing comes.
+  base.state = ran.output('/out');
+  return base;
+}

@@ -13,7 +13,7 @@ def build(invocation):
         word, _, rest = line.partition(" ")
         sample = SAMPLES.get(word)
         if not sample:
-            raise file.error(number, f"there is no sample `{word}`", "hello, multi-stage, branch, solve, sources")
+            raise file.error(number, f"there is no sample `{word}`", "hello, multi-stage, branch, solve, sources, options")
         outcome.add(platform, sample(platform, rest))
     return outcome
 
@@ -101,7 +101,37 @@ def sources(platform, rest):
 # [/sources]
 
 
+def options(platform, rest):
+    """What steps may say beyond the recipes."""
+    base = Base.scratch(platform)
+    context = local("context")
+    owned = {"owner": "app:7", "timestamp": 1_000_000_000}
+    tree = base.state.files(
+        lambda f: f.mkdir("/srv", mode=0o750, owner="7", parents=False)
+        .mkfile("/srv/a", "a", mode=0o600, **owned)
+        .symlink("a", "/srv/b", **owned)
+        .copy(context, "x", "/srv/", owner="app:app", mode="u=rwX,go=rX", include=["*.a"], exclude=["*.tmp"], required_paths=["x"])
+        .copy(context, "y.tar", "/srv/y", exact=True, unpack=True, mode=0o644, timestamp=5)
+        .rm("/srv/c", allow_missing=False, wildcard=False),
+        name="own",
+    )
+    ran = tree.execute(
+        ["/srv/a"], platform=platform, network="host", security="insecure", hostname="here", hosts={"db": "10.0.0.1"},
+        ulimits={"nofile": (1024, 2048)}, valid_exit_codes=[0, 3], read_only_root=True, name="run it",
+        mounts=[
+            bind("/out", scratch(), mode="keep"),
+            secret("token", target="/token", optional=True, uid=1, gid=2, mode=0o440),
+            secret("npm", env="NPM_TOKEN", optional=True),
+            ssh("default", target="/agent", optional=True),
+            cache("/cache", "c", sharing="private", base=tree, path="/srv", read_only=True),
+        ],
+    )
+    # Of the root, which is read-only, nothing comes.
+    base.state = ran.output("/out")
+    return base
+
+
 SAMPLES = {
-    "hello": hello, "multi-stage": multi_stage, "branch": branch, "solve": solve_then_read, "sources": sources, "panic": panic,
+    "hello": hello, "multi-stage": multi_stage, "branch": branch, "solve": solve_then_read, "sources": sources, "options": options, "panic": panic,
 }
 WitWorld = rhost.frontend(build)

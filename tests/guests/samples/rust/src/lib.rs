@@ -1,7 +1,7 @@
 //! The four samples in Rust. The first word of the build file chooses one; `docs/frontends/cookbook.md` quotes the pieces between the marks.
 use rhost_sdk::{
-    Base, BindMode, BuildFile, CacheSharing, Copy, Error, Invocation, Outcome, Platform, State, diff, fail, files, git, http, json, local, merge,
-    read_context, run, scratch, solve,
+    Access, Base, BindMode, BuildFile, CacheOptions, CacheSharing, Copy, CopyOptions, Error, FileOptions, Invocation, Mode, NetworkMode, Outcome,
+    Platform, SecurityMode, State, diff, fail, files, git, http, json, local, merge, owner, read_context, run, scratch, solve,
 };
 
 rhost_sdk::frontend!(build);
@@ -18,8 +18,9 @@ fn build(invocation: Invocation) -> Result<Outcome, Error> {
             "branch" => branch(&platform)?,
             "solve" => solve_then_read(&platform)?,
             "sources" => sources(&platform)?,
+            "options" => options(&platform)?,
             "panic" => panic!("as it was asked to"),
-            _ => return Err(file.error(number, &format!("there is no sample `{word}`"), Some("hello, multi-stage, branch, solve, sources"))),
+            _ => return Err(file.error(number, &format!("there is no sample `{word}`"), Some("hello, multi-stage, branch, solve, sources, options"))),
         };
         outcome.add(&platform, &base.state, &base.config.to_json());
     }
@@ -104,3 +105,54 @@ fn sources(platform: &Platform) -> Result<Base, Error> {
     Ok(Base { state: ran, ..base })
 }
 // [/sources]
+
+/// What steps may say beyond the recipes.
+fn options(platform: &Platform) -> Result<Base, Error> {
+    let base = Base::scratch(platform);
+    let context = local("context", &[])?;
+    let owned = FileOptions { owner: Some(owner("app:7")), timestamp: Some(1_000_000_000), ..FileOptions::default() };
+    let copied = CopyOptions {
+        owner: Some(owner("app:app")),
+        mode: Some(Mode::Symbols("u=rwX,go=rX")),
+        include: &["*.a"],
+        exclude: &["*.tmp"],
+        required_paths: &["x"],
+        ..CopyOptions::default()
+    };
+    let exact = CopyOptions {
+        exact: true,
+        unpack: true,
+        mode: Some(Mode::Bits(0o644)),
+        timestamp: Some(5),
+        ..CopyOptions::default()
+    };
+    let tree = files(&base.state)
+        .mkdir_with("/srv", 0o750, &FileOptions { owner: Some(owner("7")), alone: true, ..FileOptions::default() })
+        .mkfile_with("/srv/a", 0o600, b"a", &owned)
+        .symlink_with("a", "/srv/b", &owned)
+        .copy_with(&context, "x", "/srv/", &copied)
+        .copy_with(&context, "y.tar", "/srv/y", &exact)
+        .rm_exact("/srv/c")
+        .done("own")?;
+    let ran = run(&tree, platform, &["/srv/a"])
+        .network(NetworkMode::Host)
+        .security(SecurityMode::Insecure)
+        .hostname("here")
+        .host("db", "10.0.0.1")
+        .ulimit("nofile", 1024, 2048)
+        .valid_exit_codes(&[0, 3])
+        .read_only_root()
+        .mount("/out", &scratch(), "", BindMode::Keep)
+        .secret_with("/token", "token", Access::SECRET.optional().owner(1, 2).mode(0o440))
+        .secret_env_optional("NPM_TOKEN", "npm")
+        .ssh_with("/agent", "default", Access::SSH.optional())
+        .cache_with("/cache", "c", &CacheOptions {
+            sharing: CacheSharing::Private,
+            from: Some(&tree),
+            path: "/srv",
+            read_only: true,
+        })
+        .ran(&rhost_sdk::named("run it"))?;
+    // Of the root, which is read-only, nothing comes.
+    Ok(Base { state: ran.output("/out")?, ..base })
+}
