@@ -40,7 +40,7 @@ const FAULTS: &[(&str, Hook, &str, &str)] = &[
         (local.set $list (call $resolve (i32.const 400)))
         (call $wait (call $resolve (i32.const 496)) (i32.const 80))
         (if (i32.load8_u (i32.const 80)) (then (return (i32.const 80))))
-        (local.set $i (i32.const 2000))
+        (local.set $i (i32.const 20))
         (loop $poll
           (if (call $ready (local.get $list)) (then (local.set $config (i32.const 7)) (local.set $i (i32.const 1))))
           (br_if $poll (local.tee $i (i32.sub (local.get $i) (i32.const 1)))))))",
