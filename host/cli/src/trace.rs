@@ -1,4 +1,4 @@
-//! `RHOST_FRONTEND_TRACE`: every call between a frontend and the host on a line: name, arguments, answer, time.
+//! `RHOST_FRONTEND_TRACE`: every call between a frontend and the host on a line: name, arguments, answer, time; and how long the whole took.
 //!
 //! The bindings of the frontend's interfaces say what is called to whoever subscribes to `tracing`; without the variable nobody does.
 use std::cell::RefCell;
@@ -29,6 +29,8 @@ struct Call {
 /// Writes a line for each call.
 struct Trace {
     out: Mutex<Box<dyn Write + Send>>,
+    /// Whether calls are told, not only how long frontends took.
+    calls_told: bool,
     next: AtomicU64,
     calls: Mutex<HashMap<u64, Call>>,
     /// When the last frontend began to be loaded, until it calls.
@@ -40,7 +42,7 @@ thread_local! {
     static INSIDE: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Traces from here on, if the environment says so: `1` to stderr, anything else to a file of that name.
+/// Traces from here on, if the environment says so: `1` to stderr, `times` there without the calls, anything else to a file of that name.
 ///
 /// # Errors
 /// The file cannot be written.
@@ -48,14 +50,20 @@ pub fn begin() -> Result<(), String> {
     let Some(place) = std::env::var_os("RHOST_FRONTEND_TRACE").filter(|value| !value.is_empty() && value != "0") else {
         return Ok(());
     };
-    let out: Box<dyn Write + Send> = if place == "1" {
+    let calls_told = place != "times";
+    let out: Box<dyn Write + Send> = if place == "1" || !calls_told {
         Box::new(std::io::stderr())
     } else {
         let file = std::fs::File::create(&place);
         Box::new(file.map_err(|error| format!("RHOST_FRONTEND_TRACE={}: {error}", place.display()))?)
     };
-    let trace =
-        Trace { out: Mutex::new(out), next: AtomicU64::new(1), calls: Mutex::default(), loading: Mutex::default() };
+    let trace = Trace {
+        out: Mutex::new(out),
+        calls_told,
+        next: AtomicU64::new(1),
+        calls: Mutex::default(),
+        loading: Mutex::default(),
+    };
     tracing::subscriber::set_global_default(trace).map_err(|error| error.to_string())
 }
 
@@ -136,7 +144,8 @@ impl Trace {
 
 impl Subscriber for Trace {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target() == rhost_frontend::LOADING || metadata.target().starts_with("rhost_frontend::v0_1::bindings")
+        [rhost_frontend::LOADING, rhost_frontend::ANSWERED].contains(&metadata.target())
+            || self.calls_told && metadata.target().starts_with("rhost_frontend::v0_1::bindings")
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
@@ -169,6 +178,12 @@ impl Subscriber for Trace {
             event.record(&mut fields);
             self.line(format_args!("frontend: {} is loaded", fields.message));
             *self.loading.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+            return;
+        }
+        if event.metadata().target() == rhost_frontend::ANSWERED {
+            let mut fields = Fields::default();
+            event.record(&mut fields);
+            self.line(format_args!("frontend: it ended, {} ms after its instance began to be made", fields.message));
             return;
         }
         let Some(id) = INSIDE.with_borrow(|inside| inside.last().copied()) else { return };

@@ -14,6 +14,8 @@ use crate::v0_1;
 
 /// Where `tracing` hears that a frontend begins to be loaded.
 pub const LOADING: &str = "rhost_frontend::loading";
+/// Target of the event (`tracing`) that a frontend has answered or was stopped; its message is the milliseconds since its instance began to be made.
+pub const ANSWERED: &str = "rhost_frontend::answered";
 
 /// A guest that may be run. Cheap to clone.
 #[derive(Clone)]

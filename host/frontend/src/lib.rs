@@ -24,7 +24,7 @@ pub use about::{About, AboutError};
 pub use compile::{CompileLimits, Compiler, Embedded, compile_main, precompile};
 pub use engine::{Allocation, Engine, EngineError};
 pub use error::{Identity, LoadError, RunError, Stop};
-pub use frontend::{Frontend, LOADING};
+pub use frontend::{ANSWERED, Frontend, LOADING};
 pub use host::{
     ByteRange, Diagnostic, FileKind, FileStat, FrontendHost, HostError, ImageQuery, Invocation, Level, Mark, Outcome,
     Range, Report, ResolveMode, ResolvedImage, Severity, SolvedTree, SourceText, Target,

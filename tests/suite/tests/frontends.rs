@@ -318,9 +318,12 @@ fn host_calls_are_traced() {
         assert!(told.contains(text), "{text}\n---\n{told}");
     }
     let lines = told.lines().filter(|line| line.starts_with("frontend: "));
-    let (starts, calls): (Vec<_>, Vec<_>) =
-        lines.partition(|line| line.ends_with(" is loaded") || line.ends_with(" ms after it began to be loaded"));
-    assert_eq!(starts.len(), 2, "{told}");
+    let (starts, calls): (Vec<_>, Vec<_>) = lines.partition(|line| {
+        [" is loaded", " ms after it began to be loaded", " ms after its instance began to be made"]
+            .iter()
+            .any(|end| line.ends_with(end))
+    });
+    assert_eq!(starts.len(), 3, "{told}");
     assert!(calls.len() > 10 && calls.iter().all(|line| line.ends_with(']') && line.contains(" -> ")), "{told}");
     // The answer is known by now, and the guest does not run; another build file is another question.
     host.write("ctx/Dockerfile", "FROM scratch\nCOPY a /b\n").expect("written");
@@ -328,6 +331,11 @@ fn host_calls_are_traced() {
     assert!(
         fs::read_to_string(host.work().join("trace.txt")).expect("written").contains("frontend: llb.[method]file.")
     );
+    host.write("ctx/Dockerfile", "FROM scratch\nCOPY a /c\n").expect("written");
+    let told = traced("times").stderr;
+    let lines: Vec<&str> = told.lines().filter(|line| line.starts_with("frontend: ")).collect();
+    let [loaded, ended] = lines[..] else { panic!("{told}") };
+    assert!(loaded.ends_with(" is loaded") && ended.starts_with("frontend: it ended, "), "{told}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! One run: an instance with its limits, the call, and the reading of what came of it.
 use std::sync::Arc;
+use std::time::Instant;
 
 use rhost_llb::Platform;
 use wasmtime::component::{Component, Resource};
@@ -10,6 +11,7 @@ use super::guest::Guest;
 use super::handles::{Invocation as InvocationHandle, Outcome as OutcomeHandle};
 use crate::engine::Engine;
 use crate::error::{Identity, RunError, Stop};
+use crate::frontend::ANSWERED;
 use crate::host::{FrontendHost, Invocation, Outcome, Target};
 use crate::limits::Limits;
 
@@ -43,7 +45,9 @@ impl Prepared {
             // Others want to run too, and a dropped future can be dropped only here.
             Ok(UpdateDeadline::Yield(1))
         });
+        let begun = Instant::now();
         let called = self.call(&mut store).await;
+        tracing::trace!(target: ANSWERED, "{:.2}", begun.elapsed().as_secs_f64() * 1e3);
         store.data().close_reports();
         let answer = match called {
             Err(error) => {
