@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         eprintln!("ERROR: {error}");
         return ExitCode::from(2);
     }
+    rhost_exec::share_arenas();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

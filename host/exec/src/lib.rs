@@ -5,6 +5,7 @@
 //! - The threaded parent never forks: it spawns the same binary again (`init_main`), a single-threaded supervisor that makes the
 //!   mounts, clones the container's pid 1 and outlives it to clean up. Losing the parent ends the supervisor, losing the supervisor
 //!   ends the container.
+mod arenas;
 mod cgroup;
 mod container;
 mod devices;
@@ -27,6 +28,7 @@ mod userns;
 mod validate;
 mod wire;
 
+pub use arenas::share_arenas;
 pub use emulation::{
     DIRECTORIES, HostEmulationError, KNOWN, NoRunner, Registration, Runner, install_on_host, registrations,
     remove_from_host, runner, runs_here, try_emulator,
