@@ -1,5 +1,6 @@
 //! What the handles of guests stand for.
 use std::sync::Arc;
+use std::task::Poll;
 
 use rhost_llb::{ExecOutputs, ExecSpec, FileActionCopy, FileChain, Platform, VertexOptions};
 use tokio::task::JoinHandle;
@@ -61,8 +62,13 @@ pub enum Promise<T> {
 }
 
 impl<T: Clone + Send + 'static> Promise<T> {
-    pub fn start(work: impl Future<Output = Result<T, HostError>> + Send + 'static) -> Self {
-        Self::Pending(tokio::spawn(work))
+    /// Begins the work. What is at hand is there at once, and so is as ready the next time; anything else goes on beside the guest.
+    pub async fn start(work: impl Future<Output = Result<T, HostError>> + Send + 'static) -> Self {
+        let mut work = Box::pin(work);
+        match std::future::poll_fn(|context| Poll::Ready(work.as_mut().poll(context))).await {
+            Poll::Ready(answer) => Self::Done(answer),
+            Poll::Pending => Self::Pending(tokio::spawn(work)),
+        }
     }
 
     pub fn is_ready(&self) -> bool {

@@ -101,7 +101,8 @@ impl images::Host for Guest {
         let promise = Promise::start(async move {
             let _turn = turns.acquire().await;
             host.resolve_image(query).await
-        });
+        })
+        .await;
         Ok(self.table.push(PendingImage(promise))?)
     }
 }
@@ -164,10 +165,13 @@ impl solve::Host for Guest {
             Ok(definition) if definition.is_empty() => {
                 Promise::Done(Ok(Arc::new(Nothing) as Arc<dyn host::SolvedTree>))
             }
-            Ok(definition) => Promise::start(async move {
-                let _turn = turns.acquire().await;
-                host.solve(definition).await
-            }),
+            Ok(definition) => {
+                Promise::start(async move {
+                    let _turn = turns.acquire().await;
+                    host.solve(definition).await
+                })
+                .await
+            }
         };
         Ok(self.table.push(PendingTree(promise))?)
     }
