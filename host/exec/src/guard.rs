@@ -124,11 +124,18 @@ pub fn find_program(program: &str, directories: &[PathBuf]) -> Option<PathBuf> {
     directories.iter().filter(|dir| dir.is_absolute()).map(|dir| dir.join(program)).find(|path| runs(path))
 }
 
+/// To standard error at once: `eprintln` writes piece by piece, and who reads may take them for several messages.
+fn say(text: &str) {
+    use std::io::Write as _;
+    // Nobody is left to be told.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// The guard's side: runs the program, and ends with its exit code, or 128 and the signal that killed it.
 pub(crate) fn guard_main(words: &[&[u8]]) -> i32 {
     let failed = |error: &dyn std::fmt::Display| {
         let name = words.first().map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default();
-        eprintln!("cannot start `{name}`: {error}");
+        say(&format!("cannot start `{name}`: {error}\n"));
         126
     };
     match guard(words) {
@@ -166,7 +173,7 @@ fn guard(words: &[&[u8]]) -> std::io::Result<i32> {
             let _ = sys::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as _);
             sys::reset_signals();
             let error = sys::execve(program, &arguments, &environment);
-            eprintln!("cannot start `{}`: {error}", OsStr::from_bytes(program.as_bytes()).display());
+            say(&format!("cannot start `{}`: {error}\n", OsStr::from_bytes(program.as_bytes()).display()));
             sys::exit_now(127)
         }
         Forked::Parent(pid, ended) => {
