@@ -1,4 +1,4 @@
-//! Entry of the re-executed supervisor: makes the mounts, clones the container, waits, cleans up.
+//! The supervisor of a step: makes the mounts, clones the container, waits, cleans up. And the entry of all that this binary is started as.
 //!
 //! It ends the container when the parent hangs up (cancel, crash) or a signal asks for it; the container's processes end with it
 //! because their pid 1 is tied to this process, which has one thread. Whatever happens, removal of mount stubs comes last.
@@ -17,19 +17,19 @@ use crate::step::{Network, Security, Step};
 use crate::stubs::{self, Stub};
 use crate::sys::{self, Forked};
 use crate::wire::{self, Progress, Report, line};
-use crate::{emulation, guard, seccomp, trees, userns};
+use crate::{emulation, guard, seccomp, starter, trees, userns};
 
-/// `argv[0]` of the supervisor.
+/// `argv[0]` of the starter of supervisors, and so of these.
 pub const INIT_NAME: &str = "rhost-exec-init";
 
-/// Call first thing in `main`, before threads and async runtimes. Returns at once in an ordinary process; in a supervisor it
-/// runs the step and never returns.
+/// Call first thing in `main`, before threads and async runtimes. Returns at once in an ordinary process; in the starter of supervisors and in them it
+/// never returns.
 pub fn init_main() {
     // Not std::env::args: this may run before the runtime has them.
     let line = std::fs::read("/proc/self/cmdline").unwrap_or_default();
     let words: Vec<&[u8]> = guard::words(&line);
     if words[0] == INIT_NAME.as_bytes() {
-        supervise();
+        starter::starter_main();
         sys::exit_now(0);
     }
     if words[0] == guard::GUARD_NAME.as_bytes() {
@@ -40,14 +40,8 @@ pub fn init_main() {
     }
 }
 
-fn supervise() {
-    let Ok(control) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3) else { return };
-    let mut control = UnixStream::from(control);
-    if let Ok(null) = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()) {
-        let _ = rustix::stdio::dup2_stdin(null);
-    }
-    // Away from the terminal's process group: its Ctrl-C is the parent's to handle.
-    let _ = rustix::process::setsid();
+/// Runs the step that it is told of.
+pub(crate) fn supervise(mut control: UnixStream) {
     // Held to the end of this process: locks that must not be given to others while anything of the step lives.
     let mut held = Vec::new();
     if !matches!(wire::receive(&control, &mut [0], &mut held), Ok(1)) {

@@ -2,9 +2,9 @@
 //!
 //! - It does not know snapshots, caches or images: it is handed mounts as values.
 //! - It never opens a path inside a rootfs or a context except through a directory descriptor with RESOLVE_IN_ROOT.
-//! - The threaded parent never forks: it spawns the same binary again (`init_main`), a single-threaded supervisor that makes the
-//!   mounts, clones the container's pid 1 and outlives it to clean up. Losing the parent ends the supervisor, losing the supervisor
-//!   ends the container.
+//! - The threaded parent never forks: it spawns the same binary again (`init_main`), which has one thread and forks a supervisor for each step. That makes
+//!   the mounts, clones the container's pid 1 and outlives it to clean up. Losing the parent ends the supervisors, losing a supervisor
+//!   ends its container.
 mod arenas;
 mod cgroup;
 mod container;
@@ -18,6 +18,7 @@ mod lend;
 mod run;
 mod seccomp;
 mod settle;
+mod starter;
 mod step;
 mod stubs;
 mod sys;

@@ -1,24 +1,24 @@
-//! The parent's side of a step: spawn the supervisor, hand it the spec, stream output, collect the exit.
+//! The parent's side of a step: have a supervisor begun, hand it the spec, stream output, collect the exit.
 use std::future::Future;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::pin::pin;
-use std::process::Stdio;
+use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 
 use rustix::fs::CWD;
 use rustix::mount::{OpenTreeFlags, open_tree};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, Interest};
-use tokio::net::unix::OwnedReadHalf;
+use rustix::net::Shutdown;
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncReadExt, Interest};
+use tokio::net::unix::pipe;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use crate::error::{ExecError, Result};
-use crate::init::INIT_NAME;
 use crate::lend::Service;
 use crate::step::{MountSource, Step};
 use crate::system_mounts::set_read_only;
 use crate::wire::{self, Report};
-use crate::{sys, validate};
+use crate::{starter, validate};
 
 /// Which stream a chunk came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,78 +88,125 @@ pub async fn run(step: Step, sink: &mut dyn OutputSink) -> Result<Exit> {
 pub async fn run_until(step: Step, sink: &mut dyn OutputSink, cancel: impl Future<Output = ()> + Send) -> Result<Exit> {
     validate::check(&step)?;
     let spec = wire::encode(&step).map_err(|e| ExecError::Invalid(e.to_string()))?;
+    let mut cancel = pin!(cancel);
+    let mut heard = hear(&step, &spec, sink, cancel.as_mut()).await?;
+    if let Heard::Nothing = heard {
+        // No supervisor was begun: somebody has killed who begins them, and the next one is another's.
+        heard = hear(&step, &spec, sink, cancel.as_mut()).await?;
+    }
+    match heard {
+        Heard::Cancelled => Err(ExecError::Cancelled),
+        Heard::Nothing => Err(ExecError::Lost("it never began".into())),
+        Heard::Reports(text) => {
+            conclude(&text, &step)?.ok_or_else(|| ExecError::Lost("it ended without a report".into()))
+        }
+    }
+}
+
+/// What a supervisor has said to its end.
+enum Heard {
+    Reports(Vec<u8>),
+    Nothing,
+    Cancelled,
+}
+
+/// Has the step run once. Dropping the future closes the socket: the supervisor sees that and kills the container.
+async fn hear(
+    step: &Step,
+    spec: &[u8],
+    sink: &mut dyn OutputSink,
+    mut cancel: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> Result<Heard> {
     let said = |doing: &'static str| move |e: std::io::Error| ExecError::system(doing, e);
     let (ours, theirs) = std::os::unix::net::UnixStream::pair().map_err(said("making a socket"))?;
     let held: Vec<_> = step.held.0.iter().map(|descriptor| descriptor.as_fd()).collect();
     // The first thing in an empty socket: it does not block.
     wire::send(&ours, &[0], &held).map_err(said("handing locks over"))?;
     ours.set_nonblocking(true).map_err(said("making a socket"))?;
-    // No `pre_exec`: it would make a fork of this large process out of a vfork.
-    let mut command = tokio::process::Command::new(program());
-    command.arg0(INIT_NAME).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/");
-    command.stdin(Stdio::from(OwnedFd::from(theirs))).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(said("starting the supervisor"))?;
-    drop(command);
-    if let Some(pid) = child.id() {
-        crate::settle::started(pid);
-    }
+    let (stdout, stdout_theirs) = output().map_err(said("making a pipe"))?;
+    let (stderr, stderr_theirs) = output().map_err(said("making a pipe"))?;
+    let theirs = OwnedFd::from(theirs);
+    starter::begin(&theirs, &stdout_theirs, &stderr_theirs).map_err(said("starting the supervisor"))?;
+    drop((theirs, stdout_theirs, stderr_theirs));
     let control = UnixStream::from_std(ours).map_err(said("making a socket"))?;
-    let (reports, mut orders) = control.into_split();
-    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    // Dropping this future closes both halves: the supervisor sees it and kills the container; tokio reaps the supervisor.
-    let told = async {
-        let sent = orders.write_all(&spec).await;
-        (sent, listen(&reports, &step).await)
-    };
     let mut cancelled = false;
-    let (text, status) = {
-        let mut told = pin!(told);
-        let mut output = pin!(stream(stdout, stderr, sink));
-        let mut cancel = pin!(cancel);
+    let (text, process) = {
+        let mut told = pin!(async {
+            // One that cannot be told all has ended, and may have said why.
+            let _ = write(&control, spec).await;
+            listen(&control, step).await
+        });
+        let mut output = pin!(stream(Some(stdout), Some(stderr), sink));
         let (mut answer, mut silent) = (None, false);
         loop {
             tokio::select! {
-                end = &mut told, if answer.is_none() => answer = Some(end),
+                heard = &mut told, if answer.is_none() => answer = Some(heard),
                 () = &mut output, if !silent => silent = true,
                 () = &mut cancel, if !cancelled => {
                     cancelled = true;
-                    // SIGTERM rather than closing the socket, which would lose the report.
-                    if let Some(pid) = child.id() {
-                        sys::kill(pid as i32, libc::SIGTERM);
-                    }
+                    // This half only: the report is still heard.
+                    let _ = rustix::net::shutdown(&control, Shutdown::Write);
                 }
             }
             if silent && answer.is_some() {
                 break;
             }
         }
-        let text = answer.map(|(_, text)| text).unwrap_or_default();
-        (text, child.wait().await)
+        answer.unwrap_or_default()
     };
-    if cancelled {
-        return Err(ExecError::Cancelled);
+    let began = process.is_some() || !text.is_empty();
+    if let Some(process) = process {
+        // Its mounts go after its socket.
+        let process =
+            AsyncFd::with_interest(process, Interest::READABLE).map_err(said("waiting for the supervisor"))?;
+        drop(process.readable().await.map_err(said("waiting for the supervisor"))?);
     }
-    let lost = || ExecError::Lost(status.map_or_else(|e| e.to_string(), |s| s.to_string()));
-    conclude(&text, &step)?.ok_or_else(lost)
+    Ok(match (cancelled, began) {
+        (true, _) => Heard::Cancelled,
+        (false, true) => Heard::Reports(text),
+        (false, false) => Heard::Nothing,
+    })
 }
 
-/// The supervisor's reports to their end; meanwhile the step's sockets are answered.
-async fn listen(reports: &OwnedReadHalf, step: &Step) -> Vec<u8> {
+/// A pipe: our end, and the one that the step writes to.
+fn output() -> std::io::Result<(pipe::Receiver, OwnedFd)> {
+    let (ours, theirs) = std::io::pipe()?;
+    Ok((pipe::Receiver::from_owned_fd(ours.into())?, theirs.into()))
+}
+
+async fn write(control: &UnixStream, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        control.writable().await?;
+        match control.try_write(bytes) {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The supervisor's reports to their end, and its pidfd; meanwhile the step's sockets are answered.
+async fn listen(stream: &UnixStream, step: &Step) -> (Vec<u8>, Option<OwnedFd>) {
     let (mut text, mut seen, mut descriptors, mut services) = (Vec::new(), 0, Vec::new(), JoinSet::new());
-    let stream: &UnixStream = reports.as_ref();
-    let mut buffer = vec![0; 8 << 10];
+    let (mut buffer, mut process) = (vec![0; 8 << 10], None);
     loop {
         let read = stream.async_io(Interest::READABLE, || wire::receive(stream, &mut buffer, &mut descriptors)).await;
-        let Ok(count @ 1..) = read else { return text };
+        let Ok(count @ 1..) = read else { return (text, process) };
         text.extend_from_slice(&buffer[..count]);
         while let Some(end) = text[seen..].iter().position(|b| *b == b'\n') {
             let line = &text[seen..seen + end];
             seen += end + 1;
-            let Ok(Report::Sockets(mounts)) = serde_json::from_slice(line) else { continue };
-            for (mount, descriptor) in mounts.into_iter().zip(descriptors.drain(..)) {
-                if let Some(MountSource::Socket { service, .. }) = step.mounts.get(mount).map(|m| &m.source) {
-                    services.spawn(accept(descriptor, service.clone()));
+            match serde_json::from_slice(line) {
+                Ok(Report::Begun) if !descriptors.is_empty() => process = Some(descriptors.remove(0)),
+                Ok(Report::Sockets(mounts)) => {
+                    for (mount, descriptor) in mounts.into_iter().zip(descriptors.drain(..)) {
+                        if let Some(MountSource::Socket { service, .. }) = step.mounts.get(mount).map(|m| &m.source) {
+                            services.spawn(accept(descriptor, service.clone()));
+                        }
+                    }
                 }
+                _ => {}
             }
         }
     }
@@ -193,7 +240,7 @@ fn conclude(text: &[u8], step: &Step) -> Result<Option<Exit>> {
         match serde_json::from_slice(line).map_err(|e| ExecError::Lost(format!("its report cannot be read: {e}")))? {
             Report::Warning(text) => warnings.push(text),
             Report::Failed(error) => return Err(error),
-            Report::Sockets(_) => {}
+            Report::Begun | Report::Sockets(_) => {}
             Report::Ended(status) => ended = Some(status),
         }
     }

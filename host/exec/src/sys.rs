@@ -1,6 +1,6 @@
 //! The seam to the kernel: the few calls that rustix does not wrap. All `unsafe` of this crate is here and in the entry macro.
 use std::ffi::{CStr, CString};
-use std::io::{Error, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 fn check(value: libc::c_long) -> Result<libc::c_long> {
@@ -215,14 +215,33 @@ pub fn reset_signals() {
     }
 }
 
+/// From now on `signal` does nothing; with SIGCHLD, children that end are gone and nobody waits for each.
+pub fn ignore_signal(signal: libc::c_int) {
+    // SAFETY: SIG_IGN is a valid disposition.
+    unsafe {
+        libc::signal(signal, libc::SIG_IGN);
+    }
+}
+
+/// Default action for `signal`.
+pub fn reset_signal(signal: libc::c_int) {
+    // SAFETY: SIG_DFL is a valid disposition; no handler of ours is called afterwards.
+    unsafe {
+        libc::signal(signal, libc::SIG_DFL);
+    }
+}
+
+/// Waits until the last child has ended, where they are ignored.
+pub fn wait_for_all() {
+    // POSIX, wait(): with SIGCHLD ignored it returns when there is no child any more, with ECHILD.
+    // SAFETY: no status is asked for.
+    while unsafe { libc::wait(std::ptr::null_mut()) } != -1 || Error::last_os_error().kind() == ErrorKind::Interrupted {
+    }
+}
+
 /// Default action for the signals that ask a process to end.
 pub fn reset_stop_signals() {
-    for signal in [libc::SIGINT, libc::SIGTERM, libc::SIGHUP] {
-        // SAFETY: SIG_DFL is a valid disposition; no handler of ours is called afterwards.
-        unsafe {
-            libc::signal(signal, libc::SIG_DFL);
-        }
-    }
+    [libc::SIGINT, libc::SIGTERM, libc::SIGHUP].into_iter().for_each(reset_signal);
 }
 
 /// Blocks the signals that ask a process to end, and gives a descriptor that is readable when one came.

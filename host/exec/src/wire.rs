@@ -20,6 +20,8 @@ use crate::step::{MountSource, Step};
 /// From the supervisor to the parent.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Report {
+    /// The supervisor is there; its pidfd comes with this line.
+    Begun,
     /// Something was asked for and softly not had.
     Warning(String),
     /// Raw `wait` status of pid 1.

@@ -156,9 +156,12 @@ fn a_lock_outlives_a_killed_parent_until_the_step_is_gone() {
         .unwrap();
     let mut reader = fs::File::open(&fifo).unwrap();
     std::io::Read::read_exact(&mut reader, &mut [0; 3]).unwrap();
-    let tasks = fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
-    let children = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());
-    let supervisor: i32 = children.collect::<String>().split_whitespace().next().unwrap().parse().unwrap();
+    let only_child = |pid: u32| -> u32 {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+        let children = tasks.map(|task| fs::read_to_string(task.unwrap().path().join("children")).unwrap());
+        children.collect::<String>().split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let supervisor = only_child(only_child(child.id())) as i32;
     let supervisor = rustix::process::Pid::from_raw(supervisor).unwrap();
     // Stopped, it cannot clean up: the moment between the parent's death and the step's is as long as we like.
     rustix::process::kill_process(supervisor, rustix::process::Signal::STOP).unwrap();

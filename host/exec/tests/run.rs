@@ -246,6 +246,52 @@ fn cancel_kills_everything() {
     run(room.step("true"));
 }
 
+/// Children of this process that are called as the starter of supervisors, and theirs.
+fn starters() -> Vec<i32> {
+    let mut found = Vec::new();
+    for task in fs::read_dir("/proc/self/task").unwrap().flatten() {
+        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        found.extend(children.split_whitespace().filter_map(|pid| pid.parse::<i32>().ok()));
+    }
+    let is_starter = |pid: &i32| {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(rhost_exec::INIT_NAME.as_bytes()))
+    };
+    found.retain(is_starter);
+    found
+}
+
+#[test]
+fn a_killed_starter_is_replaced() {
+    if !able() {
+        return;
+    }
+    run(Room::new().step("true"));
+    let before = starters();
+    assert_eq!(before.len(), 1, "one for all steps");
+    rustix::process::kill_process(rustix::process::Pid::from_raw(before[0]).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
+    assert_eq!(run(Room::new().step("echo yes")).out, "yes\n");
+    assert_ne!(starters(), before);
+}
+
+#[test]
+fn steps_at_once_have_supervisors_of_their_own() {
+    if !able() {
+        return;
+    }
+    let rooms: Vec<Room> = (0..24).map(|_| Room::new()).collect();
+    let outs = std::thread::scope(|scope| {
+        let threads: Vec<_> = rooms
+            .iter()
+            .enumerate()
+            .map(|(number, room)| scope.spawn(move || run(room.step(&format!("echo {number}; sleep 0.0{number}"))).out))
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let wanted: Vec<String> = (0..24).map(|number| format!("{number}\n")).collect();
+    assert_eq!(outs, wanted);
+}
+
 #[test]
 fn dropping_the_future_kills_the_step() {
     if !able() {
