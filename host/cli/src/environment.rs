@@ -12,11 +12,15 @@ use rhost_toolchain::Machine;
 
 use crate::arguments::Arguments;
 
+/// Begins with a page, where pages are not larger than usual.
+#[repr(C, align(4096))]
+struct Page<T: ?Sized>(T);
+
+static STOCK_CODE: &Page<[u8]> = &Page(*include_bytes!(concat!(env!("OUT_DIR"), "/dockerfile.code")));
+
 /// Code is there where the build made it (`cargo xtask build`); without, the component is compiled at its first use.
-pub static STOCK_FRONTEND: Embedded = Embedded {
-    component: include_bytes!(concat!(env!("OUT_DIR"), "/dockerfile.wasm")),
-    code: include_bytes!(concat!(env!("OUT_DIR"), "/dockerfile.code")),
-};
+pub static STOCK_FRONTEND: Embedded =
+    Embedded { component: include_bytes!(concat!(env!("OUT_DIR"), "/dockerfile.wasm")), code: &STOCK_CODE.0 };
 
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())

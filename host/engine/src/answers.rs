@@ -53,7 +53,7 @@ struct Ready {
     /// `None` for the stock one.
     bytes: Option<FrontendBytes>,
     key: Option<Digest>,
-    transcript: Option<Transcript>,
+    transcript: Option<Arc<Transcript>>,
     /// Loaded already where there is no transcript.
     frontend: Option<Frontend>,
 }
@@ -162,7 +162,7 @@ impl Consultation<'_> {
         }
         let key = self.key(bytes.as_ref());
         let known = key.and_then(|key| self.session.shared.store.fact(TRANSCRIPTS, key.as_raw()).ok().flatten());
-        let transcript = known.and_then(|bytes| Transcript::decode(&bytes));
+        let transcript = known.and_then(|bytes| Transcript::decode(&bytes)).map(Arc::new);
         let frontend = match transcript {
             Some(_) => None,
             None => Some(self.frontend(bytes.as_ref()).await?),

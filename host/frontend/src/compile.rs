@@ -11,6 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::ptr::NonNull;
 use std::time::Duration;
 
 use rhost_llb::Digest;
@@ -60,15 +61,16 @@ const BUSY: u64 = 5;
 pub struct Embedded {
     /// The component.
     pub component: &'static [u8],
-    /// What [`precompile`] made of it when the program was built; empty where the build had none. Never bytes from anywhere else.
+    /// What [`precompile`] made of it when the program was built; empty where the build had none. Never bytes from anywhere else. Where it begins with a
+    /// page it is run in its place, else as a copy.
     pub code: &'static [u8],
 }
 
 impl Embedded {
     /// The digest of the component and its code, where there is code.
     fn parts(&self) -> Option<(Digest, &'static [u8])> {
-        let (raw, code) = self.code.split_at_checked(32)?;
-        Some((Digest::from_raw(raw.try_into().ok()?), code))
+        let (code, raw) = self.code.split_last_chunk()?;
+        Some((Digest::from_raw(*raw), code))
     }
 
     /// Whether there is code that this program can run.
@@ -85,13 +87,50 @@ impl Embedded {
     /// The code, if this wasmtime and this processor take it.
     pub(crate) fn load(&self, engine: &Engine) -> Option<Component> {
         let (_, code) = self.parts()?;
-        deserialize(engine, code)
-            .inspect_err(|reason| tracing::debug!(reason, "the embedded code does not fit; compiling"))
-            .ok()
+        let in_place = || {
+            // SAFETY: as in `deserialize`; it is part of this program's image, which is there to its end and which nobody writes to.
+            unsafe { Component::deserialize_raw(engine.wasmtime(), NonNull::from(code)) }
+                .map_err(|error| format!("{error:#}"))
+        };
+        let loaded = match CodePages::suit(code) {
+            true => engine.once(code, in_place),
+            false => deserialize(engine, code),
+        };
+        loaded.inspect_err(|reason| tracing::debug!(reason, "the embedded code does not fit; compiling")).ok()
     }
 }
 
-/// What goes into [`Embedded::code`]: the component's digest (32 bytes) and code for any processor of this architecture. For the program's build;
+/// Makes code executable in its place: also that of [`Embedded`], which is part of this program's image. Where instruction caches want to be told of new
+/// code, wasmtime does it all itself, and embedded code is copied.
+pub(crate) struct CodePages;
+
+impl CodePages {
+    /// Whether there is need of it on this machine.
+    pub(crate) const WORKS: bool = cfg!(target_arch = "x86_64");
+
+    fn suit(code: &[u8]) -> bool {
+        Self::WORKS && code.as_ptr().addr().is_multiple_of(rustix::param::page_size())
+    }
+}
+
+impl wasmtime::CustomCodeMemory for CodePages {
+    fn required_alignment(&self) -> usize {
+        rustix::param::page_size()
+    }
+
+    fn publish_executable(&self, start: *const u8, length: usize) -> wasmtime::Result<()> {
+        use rustix::mm::{MprotectFlags, mprotect};
+        // SAFETY: wasmtime hands over whole pages of code that it loaded, which nobody writes to any more.
+        Ok(unsafe { mprotect(start.cast_mut().cast(), length, MprotectFlags::READ | MprotectFlags::EXEC) }?)
+    }
+
+    fn unpublish_executable(&self, _: *const u8, _: usize) -> wasmtime::Result<()> {
+        // Nobody changes code: it is unmapped now, or stays with the program.
+        Ok(())
+    }
+}
+
+/// What goes into [`Embedded::code`]: code for any processor of this architecture, and the component's digest (32 bytes) behind it. For the program's build;
 /// the component is trusted.
 ///
 /// # Errors
@@ -102,8 +141,8 @@ pub fn precompile(component: &[u8]) -> Result<Vec<u8>, crate::EngineError> {
     // Naming a target keeps this machine's processor features out of it.
     config.target(&format!("{}-unknown-linux-gnu", std::env::consts::ARCH)).map_err(failed)?;
     let engine = wasmtime::Engine::new(&config).map_err(failed)?;
-    let mut out = Digest::of(component).as_raw().to_vec();
-    out.extend(engine.precompile_component(component).map_err(failed)?);
+    let mut out = engine.precompile_component(component).map_err(failed)?;
+    out.extend(Digest::of(component).as_raw());
     Ok(out)
 }
 

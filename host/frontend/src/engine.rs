@@ -1,9 +1,11 @@
 //! `Engine`: the one wasmtime engine of a process, its clock, and the settings that compiled code depends on.
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use wasmtime::component::Component;
 use wasmtime::{Config, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::compile::CodePages;
 use crate::limits::{ASYNC_STACK, TICK, WASM_STACK};
 
 /// How instances get their memory.
@@ -24,6 +26,8 @@ pub struct Engine {
 struct Inner {
     wasmtime: wasmtime::Engine,
     linker: wasmtime::component::Linker<crate::v0_1::Guest>,
+    /// Components whose code is run in its place, by its address: the tables for unwinding are those of that place, and can be registered once.
+    in_place: Mutex<Vec<(usize, Component)>>,
 }
 
 /// The runtime cannot start: the machine lacks what wasmtime needs.
@@ -38,7 +42,11 @@ impl Engine {
     /// Starts the engine, and the thread that is its clock: it ends with the last clone.
     pub fn new(allocation: Allocation) -> Result<Self, EngineError> {
         let failed = |error: wasmtime::Error| EngineError { reason: format!("{error:#}") };
-        let wasmtime = wasmtime::Engine::new(&config(Some(allocation))).map_err(failed)?;
+        let mut config = config(Some(allocation));
+        if CodePages::WORKS {
+            config.with_custom_code_memory(Some(Arc::new(CodePages)));
+        }
+        let wasmtime = wasmtime::Engine::new(&config).map_err(failed)?;
         let linker = crate::v0_1::linker(&wasmtime).map_err(failed)?;
         let weak = wasmtime.weak();
         std::thread::Builder::new()
@@ -51,11 +59,26 @@ impl Engine {
                 }
             })
             .map_err(|error| EngineError { reason: format!("its clock: {error}") })?;
-        Ok(Self { inner: Arc::new(Inner { wasmtime, linker }) })
+        Ok(Self { inner: Arc::new(Inner { wasmtime, linker, in_place: Mutex::default() }) })
     }
 
     pub(crate) fn wasmtime(&self) -> &wasmtime::Engine {
         &self.inner.wasmtime
+    }
+
+    /// The component whose code is `code`, made by `load` at the first time.
+    pub(crate) fn once(
+        &self,
+        code: &'static [u8],
+        load: impl FnOnce() -> Result<Component, String>,
+    ) -> Result<Component, String> {
+        let mut known = self.inner.in_place.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, component)) = known.iter().find(|(at, _)| *at == code.as_ptr().addr()) {
+            return Ok(component.clone());
+        }
+        let component = load()?;
+        known.push((code.as_ptr().addr(), component.clone()));
+        Ok(component)
     }
 
     pub(crate) fn linker(&self) -> &wasmtime::component::Linker<crate::v0_1::Guest> {

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use rhost_frontend::{Embedded, LoadError};
 
 use crate::guests::{component, with_build};
-use crate::kit::{Kit, kit};
+use crate::kit::{Host, Kit, kit};
 
 async fn refused(kit: &Kit, bytes: &[u8]) -> (LoadError, String) {
     let error = kit.load(bytes).await.err().expect("it was taken");
@@ -118,4 +118,25 @@ async fn embedded_code_needs_no_compiler() {
     }
     kit.compiler.command = compile;
     kit.engine.embedded("x", &torn, &kit.compiler).await.expect("compiled");
+}
+
+/// Where it begins with a page it runs in its place, else as a copy: both trap as they should.
+#[tokio::test]
+async fn embedded_code_runs_wherever_it_lies() {
+    let kit = kit();
+    let component: &'static [u8] = with_build("(unreachable)").leak();
+    let code = rhost_frontend::precompile(component).unwrap();
+    for shift in [0, 16] {
+        let room: &'static mut [u8] = vec![0; code.len() + (2 << 16)].leak();
+        let start = room.as_ptr().addr().next_multiple_of(1 << 16) - room.as_ptr().addr() + shift;
+        room[start..start + code.len()].copy_from_slice(&code);
+        let embedded = Embedded { component, code: &room[start..start + code.len()] };
+        // Twice, as builds of one process would.
+        for _ in 0..2 {
+            let frontend = kit.engine.embedded("x", &embedded, &kit.compiler).await.expect("no compiler");
+            let invocation = rhost_frontend::Invocation::new("build", rhost_llb::Platform::new("linux", "amd64", ""));
+            let ended = frontend.build(Host::new(&[]), invocation, &rhost_frontend::Limits::HOSTILE).await;
+            assert!(matches!(ended, Err(rhost_frontend::RunError::Stopped { .. })), "{ended:?}");
+        }
+    }
 }

@@ -82,7 +82,7 @@ fn warning() -> Report {
 }
 
 /// What a guest does that reads a file and an image, as a transcript that was stored and read again.
-async fn record(host: Arc<Asked>) -> Transcript {
+async fn record(host: Arc<Asked>) -> Arc<Transcript> {
     let recorder = Recorder::new(host);
     let _ = recorder.read_file("context", "a", None, 100).await;
     let _ = recorder.read_file("context", "gone", None, 100).await;
@@ -91,7 +91,7 @@ async fn record(host: Arc<Asked>) -> Transcript {
     recorder.resolve_image(query()).await.unwrap();
     recorder.report(warning());
     let transcript = recorder.transcript(&outcome()).unwrap();
-    Transcript::decode(&transcript.encode().unwrap()).unwrap()
+    Arc::new(Transcript::decode(&transcript.encode().unwrap()).unwrap())
 }
 
 #[tokio::test]
