@@ -275,12 +275,12 @@ impl Engine {
                 let solved = session.solver.solve(&solvable, &[edge]).await;
                 solved.map_err(|error| session.placed(&graph, blame::solve(error)))?.remove(0)
             };
-            Ok::<_, BuildError>((target.clone(), value))
+            Ok::<_, BuildError>(value)
         });
-        let mut results = futures_util::future::try_join_all(solves).await;
-        if let Err(error) = results {
-            results = Err(session.with_all_missing(error, &outcome.targets).await);
-        }
+        let results = match futures_util::future::try_join_all(solves).await {
+            Ok(values) => Ok(outcome.targets.into_iter().zip(values).collect::<Vec<_>>()),
+            Err(error) => Err(session.with_all_missing(error, &outcome.targets).await),
+        };
         session.shared.pins.tell(events);
         // Beside the export.
         let (explainer, whole) = (session.shared.explainer.clone(), results.is_ok());

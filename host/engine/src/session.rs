@@ -79,6 +79,7 @@ impl Session {
         let graph = LlbGraph::load(definition, &Limits::HOSTILE).map_err(|error| wrong(&error))?;
         {
             let mut known = self.shared.vertices.lock().unwrap_or_else(PoisonError::into_inner);
+            known.reserve(graph.vertices().len());
             for vertex in graph.vertices() {
                 let info = VertexInfo {
                     // A source's URL may hold a password.

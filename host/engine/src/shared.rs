@@ -1,10 +1,10 @@
 //! `Shared`: what every operation of a build can reach. Made by the engine, handed down as a value.
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use jiff::Timestamp;
-use rhost_llb::{Digest, Platform, VertexDigest};
+use rhost_llb::{Digest, DigestMap, Platform, VertexDigest};
 use rhost_registry::redact;
 use rhost_rootfs::{Copy, CopyMode, Modes, OwnerPolicy, Root, Source, Tree, copy};
 use rhost_store::{SnapshotId, Store};
@@ -80,7 +80,7 @@ pub struct Shared {
     /// Why steps run.
     pub explainer: Arc<Explainer>,
     /// Names for progress.
-    pub vertices: Mutex<HashMap<VertexDigest, VertexInfo>>,
+    pub vertices: Mutex<DigestMap<VertexDigest, VertexInfo>>,
 }
 
 impl Shared {

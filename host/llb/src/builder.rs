@@ -253,8 +253,9 @@ impl GraphBuilder {
             for location in &mut locations {
                 location.source_index = texts[location.source_index as usize];
             }
-            let state =
-                self.push_raw(vertex.op.clone(), vertex.bytes.clone(), vertex.metadata.clone(), locations, children)?;
+            // With its capabilities, which a vertex has no more.
+            let metadata = definition.metadata.get(&vertex.digest).cloned().unwrap_or_default();
+            let state = self.push_raw(vertex.op.clone(), vertex.bytes.clone(), metadata, locations, children)?;
             nodes.insert(vertex.digest, state.node);
         }
         let head = graph.head();

@@ -108,6 +108,18 @@ message! {
 pub const CUSTOM_NAME: &str = "llb.customname";
 
 impl OpMetadata {
+    /// The same without capabilities.
+    pub(crate) fn without_caps(&self) -> Self {
+        Self {
+            ignore_cache: self.ignore_cache,
+            description: self.description.clone(),
+            export_cache: self.export_cache.clone(),
+            caps: BTreeMap::new(),
+            progress_group: self.progress_group.clone(),
+            linux_resources: self.linux_resources.clone(),
+        }
+    }
+
     /// Adds `other`, which wins where both say something, as when one vertex is met twice.
     pub fn merge(&mut self, other: &Self) {
         self.ignore_cache |= other.ignore_cache;

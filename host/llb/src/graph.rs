@@ -1,14 +1,13 @@
 //! `Graph`: a definition that has been read and found valid: every vertex checked, every edge leads somewhere.
 //!
 //! Only what the head reaches is kept, in topological order. Digests are recomputed from the bytes, so a cycle cannot be written down.
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
 use crate::caps;
 use crate::definition::{CUSTOM_NAME, Definition, Limits, Location, OpMetadata, SourceInfo};
-use crate::digest::{Digest, VertexDigest};
+use crate::digest::{Digest, DigestMap, VertexDigest};
 use crate::file_op::FileActionKind;
 use crate::op::{Op, OpKind};
 use crate::validate::{ValidateError, check_op, output_count};
@@ -38,7 +37,7 @@ pub struct Vertex {
     pub outputs: u32,
     /// What people see.
     pub name: String,
-    /// What is known beside the op.
+    /// What is known beside the op, without the capabilities: they were checked.
     pub metadata: OpMetadata,
     /// Where it comes from; [`Location::source_index`] is an index into [`Graph::infos`].
     pub locations: Vec<Location>,
@@ -126,7 +125,7 @@ pub enum LoadError {
 #[derive(Clone, Debug)]
 pub struct Graph {
     vertices: Vec<Arc<Vertex>>,
-    index: HashMap<VertexDigest, usize>,
+    index: DigestMap<VertexDigest, usize>,
     head: Edge,
     infos: Vec<SourceInfo>,
 }
@@ -138,7 +137,7 @@ impl Graph {
             return Err(LoadError::TooManyOps { found: definition.def.len() - 1, most: limits.ops });
         }
         let budget = Budget::new(limits.decoded, limits.depth);
-        let mut ops = HashMap::new();
+        let mut ops = DigestMap::default();
         let mut last = None;
         for (index, bytes) in definition.def.iter().enumerate() {
             let op = Op::decode(bytes, &budget).map_err(|source| LoadError::Decode { index, source })?;
@@ -157,7 +156,7 @@ impl Graph {
         }
         let mut graph = Self {
             vertices: Vec::new(),
-            index: HashMap::new(),
+            index: DigestMap::default(),
             head: Edge { vertex: head_input.digest, output: 0 },
             infos: definition.source.as_ref().map(|source| source.infos.clone()).unwrap_or_default(),
         };
@@ -167,22 +166,22 @@ impl Graph {
         // Depth first without recursion; a vertex is finished after all its inputs. Inputs are named by hash, so there is no cycle.
         let mut stack = vec![(head_input.digest, 0usize)];
         while let Some((digest, next)) = stack.pop() {
-            if graph.index.contains_key(&digest) {
-                continue;
-            }
-            let (_, op) = &ops[&digest];
+            // Finished ones are taken out.
+            let Some((_, op)) = ops.get(&digest) else { continue };
             if next == 0 {
                 check_op(op, limits).map_err(|source| LoadError::Invalid { vertex: digest, source })?;
             }
             if let Some(input) = op.inputs.get(next) {
-                if !ops.contains_key(&input.digest) {
+                stack.push((digest, next + 1));
+                if ops.contains_key(&input.digest) {
+                    stack.push((input.digest, 0));
+                } else if !graph.index.contains_key(&input.digest) {
                     return Err(LoadError::MissingInput { vertex: digest, missing: input.digest });
                 }
-                stack.push((digest, next + 1));
-                stack.push((input.digest, 0));
                 continue;
             }
-            let vertex = graph.vertex_of(digest, ops[&digest].0, op, definition)?;
+            let Some((bytes, op)) = ops.remove(&digest) else { continue };
+            let vertex = graph.vertex_of(digest, bytes, op, definition)?;
             graph.index.insert(digest, graph.vertices.len());
             graph.vertices.push(Arc::new(vertex));
         }
@@ -202,12 +201,12 @@ impl Graph {
         &self,
         digest: VertexDigest,
         bytes: &Bytes,
-        op: &Op,
+        op: Op,
         definition: &Definition,
     ) -> Result<Vertex, LoadError> {
         let inputs =
             op.inputs.iter().map(|input| self.edge(input.digest, input.index)).collect::<Result<Vec<_>, _>>()?;
-        let metadata = definition.metadata.get(&digest).cloned().unwrap_or_default();
+        let metadata = definition.metadata.get(&digest).map(OpMetadata::without_caps).unwrap_or_default();
         let locations = definition
             .source
             .as_ref()
@@ -225,18 +224,9 @@ impl Graph {
         }
         let name = match metadata.description.get(CUSTOM_NAME) {
             Some(name) => name.clone(),
-            None => self.made_up_name(op, &inputs),
+            None => self.made_up_name(&op, &inputs),
         };
-        Ok(Vertex {
-            digest,
-            bytes: bytes.clone(),
-            outputs: output_count(op),
-            op: op.clone(),
-            inputs,
-            name,
-            metadata,
-            locations,
-        })
+        Ok(Vertex { digest, bytes: bytes.clone(), outputs: output_count(&op), op, inputs, name, metadata, locations })
     }
 
     /// Spec A.3, "vertex display name". Cut, since a merge of merges of merges would grow without end.

@@ -27,7 +27,9 @@ pub use definition::{
     CUSTOM_NAME, Definition, ExportCache, Limits, LinuxResources, Location, Locations, OpMetadata, Position,
     ProgressGroup, Range, SourceInfo, SourceMap,
 };
-pub use digest::{BlobDigest, ChainId, DiffId, Digest, DigestError, Hasher, VertexDigest};
+pub use digest::{
+    BlobDigest, ChainId, DiffId, Digest, DigestError, DigestHasher, DigestMap, DigestSet, Hasher, VertexDigest,
+};
 pub use exec_op::{
     CacheOpt, CacheSharing, CdiDevice, ContentCache, EMPTY_INPUT, ExecOp, HostIp, Meta, Mount, MountType, NO_OUTPUT,
     NetMode, ProxyEnv, ROOT_MOUNT, SecretEnv, SecretOpt, SecurityMode, SshOpt, TmpfsOpt, Ulimit,

@@ -1,8 +1,7 @@
 //! `Graph`: what a solver is handed. Checked before anything runs.
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use rhost_llb::VertexDigest;
+use rhost_llb::{DigestMap, DigestSet, VertexDigest};
 
 use crate::op::Op;
 
@@ -55,7 +54,7 @@ pub enum GraphError {
 
 /// Vertices by digest; inputs all there, no cycles.
 pub struct Graph<T> {
-    pub(crate) vertices: HashMap<VertexDigest, Vertex<T>>,
+    pub(crate) vertices: DigestMap<VertexDigest, Vertex<T>>,
 }
 
 impl<T> Graph<T> {
@@ -64,7 +63,7 @@ impl<T> Graph<T> {
     /// # Errors
     /// When an input or an output is missing, or vertices stand on each other (the path is told).
     pub fn new(vertices: impl IntoIterator<Item = Vertex<T>>) -> Result<Self, GraphError> {
-        let vertices: HashMap<_, _> = vertices.into_iter().map(|vertex| (vertex.digest, vertex)).collect();
+        let vertices: DigestMap<_, _> = vertices.into_iter().map(|vertex| (vertex.digest, vertex)).collect();
         let graph = Self { vertices };
         for vertex in graph.vertices.values() {
             for input in &vertex.inputs {
@@ -91,12 +90,13 @@ impl<T> Graph<T> {
 
     /// Depth first without recursion: a graph may be a chain of many thousands.
     fn check_cycles(&self) -> Result<(), GraphError> {
-        let mut done = HashSet::new();
+        let (mut done, mut on_path, mut path) = (DigestSet::default(), DigestSet::default(), Vec::new());
         for start in self.vertices.keys() {
-            let (mut path, mut on_path) = (vec![(*start, 0)], HashSet::from([*start]));
             if done.contains(start) {
                 continue;
             }
+            path.push((*start, 0));
+            on_path.insert(*start);
             while let Some((at, next)) = path.last_mut() {
                 let Some(input) = self.vertices[at].inputs.get(*next) else {
                     on_path.remove(at);

@@ -4,19 +4,18 @@
 //! its content. So after a solve it is written down what was found at the sources, and the next solve of the same target asks for that
 //! alone: one record is read in place of two for each vertex. Whatever is otherwise (another content, a result that is gone or was made anew)
 //! is no answer, and the walk begins.
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use futures_util::future::join_all;
-use rhost_llb::{Digest, VertexDigest};
+use rhost_llb::{Digest, DigestMap, DigestSet, VertexDigest};
 
 use crate::cache::{Asked, Recollection, content_key, output_digest};
 use crate::solver::{Event, Node, Shared, lock};
 
 /// `node` and all below it, inputs first; without recursion, since chains may be long.
 fn reach<T>(node: &Arc<Node<T>>) -> Vec<Arc<Node<T>>> {
-    let (mut done, mut seen, mut stack) = (Vec::new(), HashSet::new(), vec![(node.clone(), false)]);
+    let (mut done, mut seen, mut stack) = (Vec::new(), DigestSet::default(), vec![(node.clone(), false)]);
     while let Some((node, opened)) = stack.pop() {
         if opened {
             done.push(node);
@@ -42,7 +41,7 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
         if nodes.iter().any(|node| node.ignore_cache || node.op.waits_for_vertices()) {
             return None;
         }
-        let mut asked: HashMap<VertexDigest, Vec<(usize, Digest)>> = HashMap::new();
+        let mut asked: DigestMap<VertexDigest, Vec<(usize, Digest)>> = DigestMap::default();
         for question in &remembered.asked {
             let (vertex, input, key) = match question {
                 Asked::Source { vertex, key } => (*vertex, 0, *key),

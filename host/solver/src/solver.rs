@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use futures_util::future::{join_all, try_join_all};
-use rhost_llb::{Digest, VertexDigest};
+use rhost_llb::{Digest, DigestMap, VertexDigest};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cache::{CacheStore, Key, Link, content_key, output_digest};
@@ -110,7 +110,7 @@ pub(crate) struct Node<T> {
 }
 
 /// Weak: a vertex lives as long as a solve wants it.
-type Nodes<T> = HashMap<(VertexDigest, bool), Weak<Node<T>>>;
+type Nodes<T> = DigestMap<(VertexDigest, bool), Weak<Node<T>>>;
 
 pub(crate) struct Shared<T> {
     pub(crate) cache: Arc<dyn CacheStore<T>>,
@@ -212,7 +212,7 @@ impl<T: Clone + Send + Sync + 'static> Solver<T> {
     fn nodes(&self, graph: &Graph<T>, targets: &[Edge]) -> Vec<Arc<Node<T>>> {
         let mut known = lock(&self.0.nodes);
         known.retain(|_, node| node.strong_count() > 0);
-        let mut made: HashMap<VertexDigest, Arc<Node<T>>> = HashMap::new();
+        let mut made: DigestMap<VertexDigest, Arc<Node<T>>> = DigestMap::default();
         let mut stack: Vec<VertexDigest> = targets.iter().map(|target| target.vertex).collect();
         while let Some(digest) = stack.last().copied() {
             let vertex = &graph.vertices[&digest];

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use rhost_llb::{Digest, OpKind, Vertex, VertexDigest};
+use rhost_llb::{Digest, DigestMap, OpKind, Vertex, VertexDigest};
 use rhost_rootfs::Owner;
 use rhost_solver::{Answer, Seen};
 use rhost_store::SnapshotId;
@@ -37,7 +37,7 @@ pub struct Work {
     /// Graphs whose steps are in `now`.
     graphs: usize,
     now: Vec<NowStep>,
-    index: HashMap<VertexDigest, usize>,
+    index: DigestMap<VertexDigest, usize>,
     /// The key of each step's first output, as the store knows it.
     results: HashMap<usize, Digest>,
     /// Inputs that count by content, though it was not asked.
@@ -78,7 +78,7 @@ impl Work {
             inner,
             graphs: 0,
             now: Vec::new(),
-            index: HashMap::new(),
+            index: DigestMap::default(),
             results: HashMap::new(),
             unread: Vec::new(),
             known,
