@@ -44,7 +44,8 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     }
     rhost_exec::share_arenas();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let threads = rhost_engine::processors();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("ERROR: cannot start threads: {error}");

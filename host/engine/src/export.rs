@@ -146,7 +146,7 @@ impl Exporter {
         }
         let epochs = Epochs::of_argument(request.graph.build_args.get("SOURCE_DATE_EPOCH"));
         // Packing computes all the time: more threads than processors bring nothing.
-        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let processors = rhost_rootfs::processors();
         let jobs = NonZeroUsize::new(request.jobs.min(processors)).unwrap_or(NonZeroUsize::MIN);
         Ok(Self { store: store.clone(), outputs, tags, epochs, jobs })
     }

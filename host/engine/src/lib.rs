@@ -76,6 +76,7 @@ pub use rhost_export::cache::{CachePlace, PlaceError};
 pub use rhost_export::{check_file, write_file};
 pub use rhost_frontend::{About, Embedded, Inspection};
 pub use rhost_registry::{CredentialSource, DockerConfig, HelperEnvironment, Proxies, WasmLayout, redact};
+pub use rhost_rootfs::processors;
 pub use rhost_store::{
     Filter, FilterError, ImageRecord, PruneOptions, Pruned, RecordKind, SpaceLimits, UsageRecord, human,
 };

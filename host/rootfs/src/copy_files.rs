@@ -5,7 +5,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::copy::{Copy, CopyMode};
 use crate::copy_again::{CopyAgain, CopyKey};
@@ -112,10 +112,8 @@ impl<'a, D> Queue<'a, D> {
     }
 }
 
-/// Asked once: the answer is read from files.
 fn threads() -> usize {
-    static THREADS: OnceLock<usize> = OnceLock::new();
-    *THREADS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS))
+    crate::processors().min(MOST_THREADS)
 }
 
 /// How files are copied: all that is the same for each.

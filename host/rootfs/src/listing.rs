@@ -89,7 +89,7 @@ pub(crate) fn list(root: &Root, patterns: &Patterns, modes: Modes) -> Result<BTr
     let lister = Lister { root, patterns, state: Mutex::new(state), changed: Condvar::new() };
     lister.work(|state| state.jobs.len() < WORTH_HELP);
     if !lister.state().jobs.is_empty() {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
+        let threads = crate::processors().min(MOST_THREADS);
         std::thread::scope(|scope| {
             for _ in 1..threads {
                 scope.spawn(|| lister.work(|_| true));

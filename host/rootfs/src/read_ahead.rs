@@ -18,9 +18,9 @@ const WORTH_BYTES: u64 = 1 << 20;
 const BATCH: usize = 4;
 
 /// The files of one directory that are to be read.
-struct Group {
+struct Group<'a> {
     path: Vec<u8>,
-    files: Vec<(Vec<u8>, Stat)>,
+    files: Vec<(&'a [u8], &'a Stat)>,
 }
 
 /// Fills in the digests of the files below `node`, where that can be done faster than one by one.
@@ -28,42 +28,47 @@ pub(crate) fn below(tree: &Inner, node: &mut Node, path: &[u8]) -> Result<()> {
     if !tree.is_context || tree.root.is_none() || !node.is_dir() {
         return Ok(());
     }
+    remembered(tree, node);
     let mut groups = Vec::new();
-    collect(tree, node, path.to_vec(), &mut groups);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    collect(node, path.to_vec(), &mut groups);
+    let threads = crate::processors();
     let count: usize = groups.iter().map(|group| group.files.len()).sum();
     let bytes: u64 = groups.iter().flat_map(|group| &group.files).map(|(_, stat)| stat.size).sum();
     if threads < 2 || (count < WORTH_FILES && (bytes < WORTH_BYTES || count < 2)) {
         return Ok(());
     }
-    for (group, digests) in groups.iter().zip(read(tree, &groups, threads)?) {
-        let rest = group.path.strip_prefix(path).unwrap_or(&group.path);
-        let mut parts = rest.split(|b| *b == b'/').filter(|part| !part.is_empty());
-        let directory = parts.try_fold(&mut *node, |at, part| at.children.as_mut()?.get_mut(part));
-        let Some(children) = directory.and_then(|directory| directory.children.as_mut()) else { continue };
-        for ((name, _), digest) in group.files.iter().zip(digests) {
-            if let Some(child) = children.get_mut(name) {
-                child.own = Some(digest);
-            }
-        }
-    }
+    let digests = read(tree, &groups, threads)?;
+    drop(groups);
+    fill_in(node, &mut digests.into_iter());
     Ok(())
 }
 
-/// Fills in what is remembered, and tells the rest. Trees are no deeper than their listing allows.
-fn collect(tree: &Inner, node: &mut Node, path: Vec<u8>, groups: &mut Vec<Group>) {
+/// Whether the node is a file whose digest is not known.
+fn is_unread(node: &Node) -> bool {
+    node.own.is_none() && node.stat.as_ref().is_some_and(Stat::is_file)
+}
+
+/// Fills in what is remembered. Trees are no deeper than their listing allows.
+fn remembered(tree: &Inner, node: &mut Node) {
+    let Some(cache) = &tree.cache else { return };
+    for child in node.children.iter_mut().flatten().map(|(_, child)| child) {
+        if child.is_dir() {
+            remembered(tree, child);
+        } else if is_unread(child)
+            && let Some(stat) = child.stat.as_ref().filter(|stat| stat.size > 0)
+        {
+            child.own = cache.get(&FileIdentity::new(stat));
+        }
+    }
+}
+
+/// Tells the rest: directories below first, then the files.
+fn collect<'a>(node: &'a Node, path: Vec<u8>, groups: &mut Vec<Group<'a>>) {
     let mut files = Vec::new();
-    for (name, child) in node.children.iter_mut().flatten() {
+    for (name, child) in node.children.iter().flatten() {
         match &child.stat {
-            Some(stat) if stat.is_file() => {
-                if child.own.is_none() && stat.size > 0 {
-                    child.own = tree.cache.as_ref().and_then(|cache| cache.get(&FileIdentity::new(stat)));
-                }
-                if child.own.is_none() {
-                    files.push((name.clone(), stat.clone()));
-                }
-            }
-            _ if child.is_dir() => collect(tree, child, child_path(&path, name), groups),
+            Some(stat) if is_unread(child) => files.push((name.as_slice(), stat)),
+            _ if child.is_dir() => collect(child, child_path(&path, name), groups),
             _ => {}
         }
     }
@@ -72,8 +77,17 @@ fn collect(tree: &Inner, node: &mut Node, path: Vec<u8>, groups: &mut Vec<Group>
     }
 }
 
+/// Puts digests where [`collect`] found the files, in its order.
+fn fill_in(node: &mut Node, digests: &mut impl Iterator<Item = Digest>) {
+    let mut children: Vec<&mut Node> = node.children.iter_mut().flatten().map(|(_, child)| child).collect();
+    children.iter_mut().filter(|child| child.is_dir()).for_each(|child| fill_in(child, digests));
+    for child in children.into_iter().filter(|child| is_unread(child)) {
+        child.own = digests.next();
+    }
+}
+
 /// The digests of all `groups`, in their order. One directory may be most of it, so large ones are cut.
-fn read(tree: &Inner, groups: &[Group], threads: usize) -> Result<Vec<Vec<Digest>>> {
+fn read(tree: &Inner, groups: &[Group<'_>], threads: usize) -> Result<Vec<Digest>> {
     let parts: Vec<(usize, std::ops::Range<usize>)> = groups
         .iter()
         .enumerate()
@@ -112,17 +126,13 @@ fn read(tree: &Inner, groups: &[Group], threads: usize) -> Result<Vec<Vec<Digest
     }
     let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
     found.sort_unstable_by_key(|(at, _)| *at);
-    let mut digests: Vec<Vec<Digest>> = groups.iter().map(|group| Vec::with_capacity(group.files.len())).collect();
-    for (at, part) in found {
-        digests[parts[at].0].extend(part);
-    }
-    Ok(digests)
+    Ok(found.into_iter().flat_map(|(_, part)| part).collect())
 }
 
-fn read_part(tree: &Inner, group: &Group, range: std::ops::Range<usize>) -> Result<Vec<Digest>> {
+fn read_part(tree: &Inner, group: &Group<'_>, range: std::ops::Range<usize>) -> Result<Vec<Digest>> {
     let Some(root) = &tree.root else { return Ok(Vec::new()) };
     let parent = root.open_dir(&group.path)?;
-    let one = |(name, stat): &(Vec<u8>, Stat)| {
+    let one = |&(name, stat): &(&[u8], &Stat)| {
         let digest = read_digest(parent.as_fd(), name, stat, Owner::default(), &[], &child_path(&group.path, name))?;
         if stat.size > 0
             && let Some(cache) = &tree.cache

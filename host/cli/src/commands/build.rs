@@ -41,7 +41,7 @@ pub async fn run(engine: &Engine, arguments: BuildArguments) -> Result<u8, Build
     }
     outputs::refuse_caches(&arguments.cache_from, &arguments.cache_to)?;
     outputs::refuse_attestations(&arguments.attest, arguments.provenance.as_deref(), arguments.sbom.as_deref())?;
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let processors = rhost_engine::processors();
     let mut graph = request::graph(engine, &arguments.context, arguments.frontend)?;
     graph.lent = lent.into();
     graph.explain = arguments.explain.is_some();

@@ -272,7 +272,7 @@ impl Export<'_> {
         let all = pieces.len();
         let started = Timestamp::now();
         let mut trees_seen = vec![0; self.mounts.len()];
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = rhost_rootfs::processors();
         let made = stream::iter(pieces).map(|(number, piece)| self.make(number, piece)).buffered(threads.min(8) + 1);
         let put = made.map_ok(|(part, unpacked)| async move {
             let new = match part.bytes.clone() {

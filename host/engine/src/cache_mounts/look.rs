@@ -143,7 +143,7 @@ fn read(root: &Root, scanned: &[Scanned], unread: &[usize]) -> Result<Vec<Read1>
         }
         found.lock().unwrap_or_else(PoisonError::into_inner).extend(mine);
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS).min(unread.len() / 8);
+    let threads = rhost_rootfs::processors().min(MOST_THREADS).min(unread.len() / 8);
     std::thread::scope(|scope| {
         (1..threads).for_each(|_| drop(scope.spawn(work)));
         work();

@@ -1,5 +1,4 @@
 //! `rhost frontend test`: a line for each test, what differs below it, and a sum at the end.
-use std::num::NonZeroUsize;
 
 use rhost_engine::{BuildError, Engine, Kind};
 use rhost_testing::{CaseError, CaseResult, Verdict, find_cases, run_cases};
@@ -25,7 +24,7 @@ pub async fn test(engine: &Engine, arguments: &TestFrontendArguments) -> Result<
         return Err(BuildError::new(Kind::Request, format!("no test has `{filters}` in its name")));
     }
     let frontend = engine.load_frontend(&super::source(&arguments.frontend)?).await?;
-    let jobs = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let jobs = rhost_engine::processors();
     let show = |result: &CaseResult| {
         if !arguments.json {
             print(result);
