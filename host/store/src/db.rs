@@ -599,10 +599,10 @@ fn open_or_rebuild(root: &Path, damaged: Option<u64>) -> Result<(Connection, boo
 
 /// A cheap look at every table's root page; deeper damage shows when it is met, and [`Db::run`] handles it there.
 fn check(connection: Connection) -> rusqlite::Result<Connection> {
-    for table in
-        ["snapshots", "layer_blobs", "images", "cache_links", "cache_results", "facts", "flats", "usage", "shares"]
-    {
-        connection.query_row(&format!("SELECT 1 FROM {table} LIMIT 1"), [], |_| Ok(())).optional()?;
-    }
+    // In one statement, so that the file is locked once.
+    const LOOK: &str = "SELECT (SELECT 1 FROM snapshots LIMIT 1), (SELECT 1 FROM layer_blobs LIMIT 1), (SELECT 1 FROM images LIMIT 1), \
+         (SELECT 1 FROM cache_links LIMIT 1), (SELECT 1 FROM cache_results LIMIT 1), (SELECT 1 FROM facts LIMIT 1), \
+         (SELECT 1 FROM flats LIMIT 1), (SELECT 1 FROM usage LIMIT 1), (SELECT 1 FROM shares LIMIT 1)";
+    connection.query_row(LOOK, [], |_| Ok(()))?;
     Ok(connection)
 }

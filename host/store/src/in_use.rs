@@ -78,6 +78,8 @@ pub(crate) struct Uses {
 struct State {
     file: Option<(PathBuf, File)>,
     known: HashSet<Use>,
+    /// How many of them are remembered: there are never fewer of them.
+    remembered: usize,
     /// Layers begun so far.
     layers: u64,
     /// The directories to mount for snapshots that were made: in use, they stay.
@@ -240,7 +242,10 @@ impl Uses {
             made.extend(thread.join().unwrap_or_default());
         }
         let mut used = std::mem::take(&mut state.touched);
-        used.extend(&state.known);
+        if state.remembered < state.known.len() {
+            used.extend(&state.known);
+            state.remembered = state.known.len();
+        }
         if !used.is_empty() || !made.is_empty() {
             // When things were used decides only what is collected first; what was not measured is measured later.
             if let Err(error) = self.inner.db.remember(&used, &made) {
@@ -253,8 +258,11 @@ impl Uses {
                 }
                 Made::Layer { .. } => None,
             });
-            // Without a stamp the blob is hashed when it is next used.
-            let _ = self.inner.db.set_facts(STAMPS, &stamps.collect::<Vec<_>>());
+            let stamps: Vec<_> = stamps.collect();
+            if !stamps.is_empty() {
+                // Without a stamp the blob is hashed when it is next used.
+                let _ = self.inner.db.set_facts(STAMPS, &stamps);
+            }
         }
         !made.is_empty()
     }
