@@ -16,6 +16,7 @@ use crate::cut::Cut;
 use crate::error::ExportError;
 use crate::gzip;
 use crate::pool::Pool;
+use crate::spare::{Block, Spare};
 
 /// What a layer became.
 pub(crate) struct Encoded {
@@ -34,11 +35,12 @@ pub(crate) struct Encoded {
 pub(crate) struct Recipe {
     pub(crate) compression: Compression,
     pub(crate) blocks: Option<Arc<dyn BlockCache>>,
+    pub(crate) spare: Arc<Spare>,
 }
 
 /// A compressed block.
 struct Packed {
-    bytes: Vec<u8>,
+    bytes: Block,
     crc: Option<flate2::Crc>,
     /// Its key and what its bytes hash to, where somebody remembers them.
     name: Option<(BlockKey, [u8; 16])>,
@@ -55,7 +57,7 @@ impl Recipe {
         let key = cache.map(|_| BlockKey::of(self.compression, before, input, last));
         let found = key.zip(cache).and_then(|(key, cache)| cache.find(&key));
         let bytes = match found {
-            Some(bytes) => bytes,
+            Some(bytes) => Block::alone(bytes),
             None => self.compress(before, input, last)?,
         };
         let crc = matches!(self.compression, Compression::Gzip { .. }).then(|| {
@@ -67,13 +69,16 @@ impl Recipe {
         Ok(Packed { bytes, crc, name })
     }
 
-    fn compress(&self, before: &[u8], input: &[u8], last: bool) -> Result<Vec<u8>, String> {
+    fn compress(&self, before: &[u8], input: &[u8], last: bool) -> Result<Block, String> {
         match self.compression {
-            Compression::None => Ok(input.to_vec()),
-            Compression::Gzip { level } => gzip::compress_block(before, input, last, level),
+            Compression::None => Ok(Block::alone(input.to_vec())),
+            Compression::Gzip { level } => {
+                let (buffer, length) = gzip::compress_block(before, input, last, level, self.spare.take())?;
+                Ok(self.spare.block(buffer, length))
+            }
             // A compressor of its own for each block, as for gzip: what it did before leaves no trace.
             Compression::Zstd { level } => {
-                zstd::bulk::compress(input, i32::from(level.clamp(1, 22))).map_err(|e| e.to_string())
+                zstd::bulk::compress(input, i32::from(level.clamp(1, 22))).map(Block::alone).map_err(|e| e.to_string())
             }
         }
     }
@@ -81,7 +86,7 @@ impl Recipe {
 
 /// A block on its way: what is hashed, and what comes of it.
 struct Piece {
-    input: Arc<Vec<u8>>,
+    input: Arc<Block>,
     /// None where blocks are written as they are.
     packed: Option<Receiver<Result<Packed, String>>>,
 }
@@ -123,7 +128,7 @@ pub(crate) struct LayerEncoder<'scope, 'env, 'a, W> {
     /// The block that is being filled, and how much of it was looked at for a cut.
     block: Vec<u8>,
     seen: usize,
-    before: Arc<Vec<u8>>,
+    before: Arc<Block>,
     /// Until the thread has it.
     out: Option<W>,
     line: Option<Line<'scope>>,
@@ -142,15 +147,17 @@ impl<'scope, 'env, 'a, W: Write + Send + 'scope> LayerEncoder<'scope, 'env, 'a, 
         out: W,
     ) -> Self {
         let cut = Cut::of(recipe.compression);
-        let (before, most) = (Arc::default(), pool.threads());
+        let (before, most) = (Arc::new(Block::alone(Vec::new())), pool.threads());
         let (block, out) = (Vec::new(), Some(out));
         Self { scope, pool, recipe, halted, cut, block, seen: 0, before, out, line: None, most, cancelled: false }
     }
 
     /// Sends the first `length` bytes of the block on their way.
     fn send(&mut self, length: usize, last: bool) -> io::Result<()> {
-        let rest = self.block.split_off(length);
-        let input = Arc::new(std::mem::replace(&mut self.block, rest));
+        let mut rest = self.recipe.spare.take();
+        rest.clear();
+        rest.extend_from_slice(&self.block[length..]);
+        let input = Arc::new(self.recipe.spare.block(std::mem::replace(&mut self.block, rest), length));
         self.seen = 0;
         let packed = (self.recipe.compression != Compression::None).then(|| {
             let (recipe, input) = (self.recipe.clone(), input.clone());
@@ -275,7 +282,7 @@ impl<W: Write> Writer<W> {
 fn write_pieces<W: Write>(out: W, compression: Compression, pieces: Receiver<Piece>) -> Result<Encoded, CodeError> {
     let mut writer = Writer::new(out, compression)?;
     for piece in pieces {
-        writer.diff.update(&*piece.input);
+        writer.diff.update(&**piece.input);
         writer.size += piece.input.len() as u64;
         match piece.packed {
             None => writer.out.write_all(&piece.input)?,

@@ -14,15 +14,28 @@ pub(crate) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 /// Compresses `input`, which follows `before` (its last bytes count), at `level` 0 to 9.
 ///
 /// Each block has a compressor of its own. A used one, reset, finds other matches than a new one, so that the bytes
-/// would depend on which thread had which blocks before; a new one costs 1 % of the time.
-pub(crate) fn compress_block(before: &[u8], input: &[u8], last: bool, level: u8) -> Result<Vec<u8>, String> {
+/// would depend on which thread had which blocks before; a new one costs 1 % of the time. Gives `bytes`, whatever was in it, with how many of its
+/// bytes it has filled.
+pub(crate) fn compress_block(
+    before: &[u8],
+    input: &[u8],
+    last: bool,
+    level: u8,
+    mut bytes: Vec<u8>,
+) -> Result<(Vec<u8>, usize), String> {
     let mut deflate = Deflate::new(i32::from(level.min(9)), false, 15);
     if !before.is_empty() {
         let window = &before[before.len().saturating_sub(WINDOW)..];
         deflate.set_dictionary(window).map_err(|e| e.as_str().to_owned())?;
     }
     let flush = if last { DeflateFlush::Finish } else { DeflateFlush::SyncFlush };
-    let mut bytes = vec![0; zlib_rs::compress_bound(input.len()) + 64];
+    let room = zlib_rs::compress_bound(input.len()) + 64;
+    if bytes.is_empty() {
+        // The kernel's zeros.
+        bytes = vec![0; room];
+    } else if bytes.len() < room {
+        bytes.resize(room, 0);
+    }
     let mut filled = 0;
     loop {
         let taken = usize::try_from(deflate.total_in()).map_err(|e| e.to_string())?;
@@ -38,9 +51,7 @@ pub(crate) fn compress_block(before: &[u8], input: &[u8], last: bool, level: u8)
             _ => bytes.resize(bytes.len() * 2, 0),
         }
     }
-    bytes.truncate(filled);
-    bytes.shrink_to_fit();
-    Ok(bytes)
+    Ok((bytes, filled))
 }
 
 /// The eight bytes after the last block.

@@ -17,6 +17,7 @@ use crate::compression::{Compression, LayerKind};
 use crate::encoder::{LayerEncoder, Recipe};
 use crate::error::ExportError;
 use crate::pool::Pool;
+use crate::spare::Spare;
 
 /// A layer as a blob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -188,7 +189,8 @@ impl Compressor {
         out: impl Write + Send,
         halted: &dyn Fn() -> bool,
     ) -> Result<(LayerBlob, Vec<BlockPlace>), ExportError> {
-        let recipe = Recipe { compression, blocks: self.blocks.clone() };
+        let spare = Spare::new(self.pool.threads());
+        let recipe = Recipe { compression, blocks: self.blocks.clone(), spare };
         thread::scope(|scope| {
             let mut encoder = LayerEncoder::new(scope, &self.pool, recipe, halted, out);
             let produced = produce(&mut encoder);

@@ -31,6 +31,7 @@ mod output;
 mod output_csv;
 mod partial;
 mod pool;
+mod spare;
 mod tar_exporter;
 mod tar_writer;
 mod tree;
