@@ -92,7 +92,7 @@ impl Store {
     /// # Errors
     /// The store cannot be read.
     pub fn is_above(&self, limits: &SpaceLimits) -> Result<bool> {
-        let (used, (_, free)) = (self.inner.db.known_total()? + self.frontends_total(), self.disk()?);
+        let (used, (_, free)) = (self.inner.db.known_total()? + self.files_total(), self.disk()?);
         Ok(!limits.is_none() && used > limits.target(used, free))
     }
 

@@ -45,6 +45,11 @@ pub(crate) const CONTEXTS: KeptFiles = KeptFiles {
 
 const ALL: [&KeptFiles; 2] = [&HISTORY, &CONTEXTS];
 
+/// Their names in the store.
+pub(crate) fn kept_directories() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|kept| kept.dir)
+}
+
 /// The file at `path` is used now. Its time says so to the day: who reads a file shall not write each time.
 pub(crate) fn used(path: &Path) {
     let stale = |found: fs::Metadata| found.modified().ok()?.elapsed().ok().filter(|age| *age > DAY);
@@ -170,6 +175,7 @@ mod tests {
         assert_eq!(prune(PruneOptions { filters, ..PruneOptions::default() }), (0, 0));
         store.set_history(Digest::of("build"), b"what it was made of");
         let limits = SpaceLimits { max_used: 1, ..SpaceLimits::default() };
+        assert!(store.is_above(&limits).unwrap(), "they count");
         assert_eq!(prune(PruneOptions { all: true, limits, ..PruneOptions::default() }), (0, 0));
     }
 }

@@ -12,6 +12,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, statat};
 
 use crate::db::{Db, now};
 use crate::in_use::Use;
+use crate::kept_files::kept_directories;
 use crate::store::snapshots_dir;
 use crate::{Error, Result, SnapshotId, Store};
 
@@ -448,9 +449,10 @@ impl Store {
         Ok(())
     }
 
-    /// Bytes of the disk that compiled frontends take.
-    pub(crate) fn frontends_total(&self) -> u64 {
-        let entries = std::fs::read_dir(self.inner.root.join("guests-v1")).into_iter().flatten().flatten();
+    /// Bytes of the disk that files take of which nothing is written down: compiled frontends, and what is kept beside the cache.
+    pub(crate) fn files_total(&self) -> u64 {
+        let directories = ["guests-v1"].into_iter().chain(kept_directories());
+        let entries = directories.flat_map(|name| std::fs::read_dir(self.inner.root.join(name))).flatten().flatten();
         let blocks = entries.filter_map(|entry| entry.metadata().ok());
         blocks.map(|found| std::os::unix::fs::MetadataExt::blocks(&found) * 512).sum()
     }
