@@ -82,12 +82,16 @@ impl Trace {
     /// Until none is left; how `first` ended.
     fn watch(&mut self, first: Pid) -> Result<WaitStatus> {
         let (mut end, mut living) = (None, HashSet::from([first]));
+        // A task may be heard to end before it is heard to have begun.
+        let mut gone = HashSet::new();
         while !living.is_empty() {
             let status =
                 waitpid(Pid::from_raw(-1), Some(WaitPidFlag::__WALL)).context("waiting for what is watched")?;
             let (task, signal) = match status {
                 WaitStatus::Exited(task, _) | WaitStatus::Signaled(task, ..) => {
-                    living.remove(&task);
+                    if !living.remove(&task) {
+                        gone.insert(task);
+                    }
                     if task == first {
                         end = Some(status);
                     }
@@ -97,7 +101,10 @@ impl Trace {
                     if event == ptrace::Event::PTRACE_EVENT_EXEC as i32 {
                         self.plant(task)?;
                     } else if event != ptrace::Event::PTRACE_EVENT_STOP as i32 {
-                        living.insert(Pid::from_raw(ptrace::getevent(task)? as i32));
+                        let new = Pid::from_raw(ptrace::getevent(task)? as i32);
+                        if !gone.remove(&new) {
+                            living.insert(new);
+                        }
                     }
                     (task, None)
                 }
