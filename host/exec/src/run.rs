@@ -157,8 +157,9 @@ async fn hear(
     let began = process.is_some() || !text.is_empty();
     if let Some(process) = process {
         // Its mounts go after its socket.
-        let process =
-            AsyncFd::with_interest(process, Interest::READABLE).map_err(said("waiting for the supervisor"))?;
+        // SAFETY: the descriptor belongs to what is registered, and is open as long.
+        let process = unsafe { AsyncFd::register_with_interest(process, Interest::READABLE) };
+        let process = process.map_err(|error| said("waiting for the supervisor")(error.into()))?;
         drop(process.readable().await.map_err(said("waiting for the supervisor"))?);
     }
     Ok(match (cancelled, began) {
