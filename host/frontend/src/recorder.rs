@@ -17,7 +17,13 @@ use crate::host::{
 /// A guest that asks more than this is run each time.
 const MOST_QUESTIONS: usize = 4096;
 /// Nor is a longer transcript worth keeping, in bytes.
-const LONGEST: usize = 2 << 20;
+const LONGEST: usize = 64 << 20;
+/// And in bytes as it is kept.
+const LONGEST_KEPT: usize = 2 << 20;
+/// From so many bytes on it is kept compressed: graphs say much the same of every vertex.
+const WORTH_PACKING: usize = 256 << 10;
+/// Begins a compressed one, where another has the length of its head.
+const PACKED: [u8; 4] = [0xff; 4];
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 enum Question {
@@ -47,7 +53,8 @@ struct Head {
 }
 
 impl Transcript {
-    /// The length of the head (4 bytes, little endian), the head in JSON, then each definition with its length before it.
+    /// The length of the head (4 bytes, little endian), the head in JSON, then each definition with its length before it. Long ones as a zstd frame behind
+    /// four bytes 0xff. `None` for what is not worth keeping.
     pub fn encode(&self) -> Option<Vec<u8>> {
         let head = serde_json::to_vec(&self.head).ok()?;
         let mut out = Vec::new();
@@ -55,11 +62,24 @@ impl Transcript {
             out.extend(u32::try_from(part.len()).ok()?.to_le_bytes());
             out.extend(part);
         }
-        (out.len() <= LONGEST).then_some(out)
+        if out.len() > LONGEST {
+            return None;
+        }
+        if out.len() >= WORTH_PACKING {
+            out = [PACKED.as_slice(), &zstd::bulk::compress(&out, 1).ok()?].concat();
+        }
+        (out.len() <= LONGEST_KEPT).then_some(out)
     }
 
     /// `None` for what another version has written.
-    pub fn decode(mut bytes: &[u8]) -> Option<Self> {
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes.strip_prefix(&PACKED) {
+            Some(packed) => Self::decode_plain(&zstd::bulk::decompress(packed, LONGEST).ok()?),
+            None => Self::decode_plain(bytes),
+        }
+    }
+
+    fn decode_plain(mut bytes: &[u8]) -> Option<Self> {
         let mut parts = Vec::new();
         while !bytes.is_empty() {
             let (length, rest) = bytes.split_first_chunk()?;

@@ -138,3 +138,23 @@ fn damaged_transcripts_are_none() {
         assert!(Transcript::decode(&bytes[..length]).is_none(), "{length} bytes");
     }
 }
+
+/// Of a graph of ten thousand vertices: what is kept is small, and the same when it is read again.
+#[tokio::test]
+async fn a_long_answer_is_kept_in_few_bytes() {
+    let recorder = Recorder::new(host(&[], "a"));
+    let definition = Definition {
+        def: (0..10_000)
+            .map(|number| format!("an op with number {number}, {}", "and much the same ".repeat(20)).into())
+            .collect(),
+        ..Definition::default()
+    };
+    let mut outcome = outcome();
+    outcome.targets[0].definition = definition;
+    let kept = recorder.transcript(&outcome).unwrap().encode().expect("it is worth keeping");
+    assert!(kept.len() < 400_000, "{} bytes", kept.len());
+    let read = Arc::new(Transcript::decode(&kept).expect("it is read again"));
+    let again = Recorder::new(host(&[], "a")).replay(&read).await.expect("nothing was asked");
+    assert_eq!(format!("{again:?}"), format!("{outcome:?}"));
+    assert!(Transcript::decode(&kept[..kept.len() / 2]).is_none(), "cut short");
+}
